@@ -1,0 +1,56 @@
+"""minigrad: an automatic differentiation engine that explains and draws every gradient of recurrent networks."""
+
+__version__ = "0.1.0"
+
+import importlib
+from typing import Any
+
+from . import errors, losses, ops
+from ._core import Tape, scope
+from .backend import get_default_dtype, set_default_dtype
+from .errors import MinigradError
+from .function import Function
+from .grad import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .ops import *  # noqa: F403  the page is the public namespace
+from .tensor import (
+    Tensor,
+    as_tensor,
+    enable_grad,
+    from_dlpack,
+    from_numpy,
+    full,
+    is_grad_enabled,
+    manual_seed,
+    no_grad,
+    ones,
+    ones_like,
+    rand,
+    randn,
+    set_grad_enabled,
+    tensor,
+    zeros,
+    zeros_like,
+)
+
+_LAZY = {name: f"minigrad.{name}" for name in ("nn", "optim", "graph", "testing", "io")}
+_LAZY_NAMES = {"render": ("minigrad.render", "render")}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the upper rooms when they are first asked for: importing minigrad costs little more than importing NumPy."""
+    if name in _LAZY:
+        return importlib.import_module(_LAZY[name])
+    if name in _LAZY_NAMES:
+        module, attribute = _LAZY_NAMES[name]
+        found = getattr(importlib.import_module(module), attribute)
+        globals()[name] = found  # the function stands before the package of the same name
+        return found
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
+__all__ = [
+    "Function", "MinigradError", "Tape", "Tensor", "as_tensor", "checkpoint", "enable_grad", "errors", "from_dlpack", "from_numpy",
+    "full", "get_default_dtype", "grad", "graph", "hessian", "hvp", "io", "is_grad_enabled", "jacobian", "jvp", "losses",
+    "manual_seed", "nn", "no_grad", "ones", "ones_like", "ops", "optim", "rand", "randn", "render", "scope", "set_default_dtype",
+    "set_grad_enabled", "tensor", "testing", "value_and_grad", "vjp", "zeros", "zeros_like", *ops.__all__,
+]

@@ -1,0 +1,1381 @@
+# cython: c_api_binop_methods=True
+"""The heart: tensors' base, nodes, tapes, recording, the reverse sweep and the forward push. Knows no array library.
+
+            forward, creation numbers grow                 reverse sweep: a loop over falling creation numbers
+        x ──► [#3 matmul] ──► [#4 tanh] ──► [#5 mul] ──► E          slots[operand] += rule(g, what the node saved)
+        W ──►      │ saved: x, W    │ saved: y   │ saved: a, b
+
+A node points at its parents only, operand by operand (``a * a`` has two edges), and leaf nodes hold ``.grad``: the graph
+owns no tensor, has no cycles, and is freed by reference. A :class:`Tape` is an observer on top of it.
+"""
+cimport cython
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject, PyTypeObject, PyObject_TypeCheck, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+
+import re
+import weakref
+
+from .errors import DTypeError, GraphError, MinigradError
+
+cdef extern from *:
+    """
+    typedef struct {
+        int recording;        /* 0 inside no_grad */
+        PyObject *scope;      /* str or NULL */
+        PyObject *tapes;      /* list of active tapes or NULL */
+    } mg_thread;
+    static _Thread_local mg_thread mg_here = {1, NULL, NULL};
+    """
+    ctypedef struct mg_thread:
+        int recording
+        PyObject *scope
+        PyObject *tapes
+    mg_thread mg_here
+
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(PyObject *)
+    void PyObject_GC_Track(PyObject *)
+    int PyObject_GC_IsTracked(PyObject *)
+    Py_ssize_t Py_REFCNT(PyObject *)
+    PyTypeObject *Py_TYPE(PyObject *)
+    ctypedef PyObject *(*newfunc)(PyTypeObject *, PyObject *, PyObject *)
+    PyObject *PyTuple_New(Py_ssize_t)
+
+cdef enum:
+    LEAF = 1          # holds .grad; has no parents
+    RETAIN = 2        # keep the gradient of this interior node as well
+    FREED = 4         # a sweep released what the rules need
+    WANTED = 1 << 28  # bit of the saving mask: some operand needs a gradient at all
+
+cdef long long clock = 0            # creation numbers, stamped on nodes and on in-place changes
+cdef long long last_change = 0
+cdef long long sweeps = 0
+cdef Lane lane = None               # the compiled lane …
+cdef PyTypeObject *lane_type = NULL # … owns exactly this array type
+cdef object tensor_type = None
+cdef object empty = ()
+cdef dict changes = {}              # id(owner of memory) -> [weak reference, clock of its last change, number of changes]
+cdef list operators = [None] * 16
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+cdef PyObject **grave = NULL
+cdef Py_ssize_t n_grave = 0, grave_room = 0
+cdef bint digging = False
+
+
+cdef void bury(PyObject *node) noexcept:
+    """Give up one reference to a node; a chain of any length is freed by this loop, not by recursion."""
+    global n_grave, grave_room, grave, digging
+    cdef PyObject **room
+    if Py_REFCNT(node) > 1:
+        Py_DECREF(<object> node)
+        return
+    if n_grave == grave_room:
+        room = <PyObject **> realloc(grave, (2 * grave_room + 64) * sizeof(PyObject *))
+        if room == NULL:               # out of memory while freeing memory: recursion is the last resort
+            Py_DECREF(<object> node)
+            return
+        grave, grave_room = room, 2 * grave_room + 64
+    grave[n_grave] = node
+    n_grave += 1
+    if not digging:
+        digging = True
+        while n_grave:
+            n_grave -= 1
+            Py_DECREF(<object> grave[n_grave])
+        digging = False
+
+
+cdef inline void drop(PyObject **slot) noexcept:
+    cdef PyObject *held = slot[0]
+    if held != NULL:
+        slot[0] = NULL
+        Py_DECREF(<object> held)
+
+
+@cython.final
+cdef class Extra:
+    def __cinit__(self):
+        self.hooks = {}
+
+
+@cython.freelist(1024)
+@cython.no_gc_clear
+cdef class Node:
+    """One recorded operation, or a leaf that a gradient is collected in."""
+
+    def __cinit__(self):
+        # Plain nodes hold only C references and no cycle can pass through them; `track` undoes this for the few with hooks.
+        PyObject_GC_UnTrack(<PyObject *> self)
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.n_in):
+            if self.parents[k] != NULL:
+                bury(self.parents[k])
+        if self.saved != NULL:
+            for k in range(self.n_in + self.n_out):
+                drop(&self.saved[k])
+        drop(&self.op)
+        drop(&self.params)
+        drop(&self.scope)
+        if self.n_in > INLINE_OPERANDS or self.n_out > 1:
+            free(self.parents)
+            free(self.saved)
+            free(self.outs)
+        if self.ndim > INLINE_DIMS:
+            free(self.dims)
+
+    @property
+    def number(self):
+        return self.number
+
+    @property
+    def op(self):
+        return <object> self.op if self.op != NULL else None
+
+    @property
+    def is_leaf(self):
+        return bool(self.flags & LEAF)
+
+    @property
+    def freed(self):
+        return bool(self.flags & FREED)
+
+    @property
+    def shape(self):
+        return tuple([self.dims[d] for d in range(self.ndim)])
+
+    @property
+    def params(self):
+        return <object> self.params if self.params != NULL else {}
+
+    @property
+    def scope(self):
+        return <object> self.scope if self.scope != NULL else ""
+
+    @property
+    def inputs(self):
+        """Parents, operand by operand; None where no gradient flows."""
+        return tuple([<object> self.parents[k] if self.parents[k] != NULL else None for k in range(self.n_in)])
+
+    @property
+    def n_in(self):
+        return self.n_in
+
+    @property
+    def n_out(self):
+        return self.n_out
+
+    @property
+    def grad(self):
+        return self.extra.grad if self.extra is not None else None
+
+    def needs(self, int k):
+        return self.parents[k] != NULL
+
+    def operand(self, int k):
+        """Operand k as a tensor connected to the graph; None if no rule asked for its value to be kept."""
+        if self.saved == NULL or self.saved[k] == NULL:
+            return None
+        return wrap_node(<object> self.saved[k], <Node> self.parents[k] if self.parents[k] != NULL else None, self.outs[k])
+
+    def operand_shape(self, int k):
+        if self.parents[k] != NULL:
+            return result_shape(<Node> self.parents[k], self.outs[k])
+        if self.saved != NULL and self.saved[k] != NULL:
+            return tuple((<object> self.saved[k]).shape)
+        return None
+
+    def result(self, int j=0):
+        if self.saved == NULL or self.saved[self.n_in + j] == NULL:
+            return None
+        return wrap_node(<object> self.saved[self.n_in + j], self, j)
+
+    def result_shape(self, int j=0):
+        return result_shape(self, j)
+
+    def __repr__(self):
+        name = (<OpBase> self.op).name if self.op != NULL else "leaf"
+        return f"<node #{self.number} {name} {self.shape}>"
+
+
+cdef str place_of(Node node):
+    return f" in {<object> node.scope}" if node.scope != NULL else ""
+
+
+cdef object result_shape(Node node, int j):
+    if node.n_out > 1:
+        return node.extra.shapes[j]
+    return node.shape
+
+
+cdef Extra extra_of(Node node):
+    if node.extra is None:
+        node.extra = Extra.__new__(Extra)
+        if not PyObject_GC_IsTracked(<PyObject *> node):
+            PyObject_GC_Track(<PyObject *> node)      # hooks may close over the tensor that owns this node
+    return node.extra
+
+
+cdef int set_shape(Node node, object data) except -1:
+    cdef Py_ssize_t *dims
+    cdef int d, ndim
+    if Py_TYPE(<PyObject *> data) == lane_type:
+        ndim = lane.shape(data, &dims)
+        if ndim > INLINE_DIMS:
+            node.dims = <Py_ssize_t *> malloc(ndim * sizeof(Py_ssize_t))
+        for d in range(ndim):
+            node.dims[d] = dims[d]
+    else:
+        shape = data.shape
+        ndim = len(shape)
+        if ndim > INLINE_DIMS:
+            node.dims = <Py_ssize_t *> malloc(ndim * sizeof(Py_ssize_t))
+        for d in range(ndim):
+            node.dims[d] = shape[d]
+    node.ndim = ndim
+    return 0
+
+
+cdef Node new_node(int n_in, int n_out):
+    global clock
+    cdef Node node = Node.__new__(Node)
+    clock += 1
+    node.number = clock
+    node.dims = node._dims
+    if n_in <= INLINE_OPERANDS and n_out == 1:
+        node.parents, node.saved, node.outs = node._parents, node._saved, node._outs
+    else:
+        node.parents = <PyObject **> calloc(n_in + 1, sizeof(PyObject *))
+        node.saved = <PyObject **> calloc(n_in + n_out, sizeof(PyObject *))
+        node.outs = <int *> calloc(n_in + 1, sizeof(int))
+        if node.parents == NULL or node.saved == NULL or node.outs == NULL:
+            raise MemoryError
+    node.n_in, node.n_out = n_in, n_out
+    return node
+
+
+cdef int forget(Node node) except -1:
+    """Release what the rules needed; the edges stay, so that a tape can still be drawn."""
+    cdef int k
+    if node.saved != NULL:
+        for k in range(node.n_in + node.n_out):
+            drop(&node.saved[k])
+    node.flags |= FREED
+    return 0
+
+
+# --- in-place changes ---------------------------------------------------------------------------------------------------
+
+cdef object owner_of(object data):
+    kind = type(data)
+    base = getattr(data, "base", None)
+    while type(base) is kind:
+        data = base
+        base = getattr(data, "base", None)
+    return data
+
+
+def mark_changed(data):
+    """Stamp an array (all views of its memory with it) as changed in place now."""
+    global clock, last_change
+    clock += 1
+    last_change = clock
+    owner = owner_of(data)
+    key = id(owner)
+    entry = changes.get(key)
+    if entry is None:
+        table = changes
+        entry = changes[key] = [weakref.ref(owner, lambda _: table.pop(key, None)), 0, 0]
+    entry[1] = clock
+    entry[2] += 1
+
+
+def version(data):
+    """Count the in-place changes of the memory that an array lives in."""
+    entry = changes.get(id(owner_of(data)))
+    return 0 if entry is None else entry[2]
+
+
+cdef int check_unchanged(Node node) except -1:
+    cdef int k
+    cdef object entry, what
+    for k in range(node.n_in + node.n_out):
+        if node.saved[k] == NULL:
+            continue
+        entry = changes.get(id(owner_of(<object> node.saved[k])))
+        if entry is not None and entry[1] > node.number:
+            op = <object> node.op
+            what = f"operand '{op.operand_name(k)}'" if k < node.n_in else "result"
+            if k < node.n_in and node.parents[k] != NULL and (<Node> node.parents[k]).extra is not None:
+                if (<Node> node.parents[k]).extra.name:
+                    what += f" (tensor '{(<Node> node.parents[k]).extra.name}')"
+            place = place_of(node)
+            raise GraphError(
+                f"{op.name}{place}: its {what}, shape {tuple((<object> node.saved[k]).shape)}, was changed in place after "
+                "it was recorded, so its gradient would be wrong; change a copy, or change it after backward()")
+    return 0
+
+
+# --- tensors ------------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    ADD, SUB, MUL, DIV, POW, MATMUL, NEG, ABS, LESS, LESS_EQUAL, EQUAL, NOT_EQUAL, GREATER, GREATER_EQUAL, GETITEM
+
+
+cdef extern from *:
+    """
+    /* The type's own tp_new, without the tuple and dictionary of a Python-level call. */
+    static PyObject *mg_no_args = NULL;
+    static inline PyObject *mg_make(PyTypeObject *kind) {
+        if (!mg_no_args) mg_no_args = PyTuple_New(0);
+        return kind->tp_new(kind, mg_no_args, NULL);
+    }
+    """
+    object mg_make(PyTypeObject *kind)
+
+
+cdef inline TensorBase wrap(object data):
+    cdef TensorBase t = <TensorBase> mg_make(<PyTypeObject *> tensor_type)
+    t._data = data
+    return t
+
+
+cdef inline TensorBase wrap_node(object data, Node node, int out):
+    cdef TensorBase t = wrap(data)
+    t._node = node
+    t._out = out
+    return t
+
+
+cdef class TensorBase:
+    """What the heart knows of a tensor: an array, the node that made it, and which of its results it is."""
+
+    @property
+    def node(self):
+        return self._node
+
+    @property
+    def out(self):
+        return self._out
+
+    @property
+    def requires_grad(self):
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, bint on):
+        if on == (self._node is not None):
+            return
+        if on:
+            make_leaf(self)
+        elif self._node.flags & LEAF:
+            self._node = None
+        else:
+            raise GraphError("requires_grad can be switched off on leaf tensors only; detach() cuts any tensor from its graph")
+
+    @property
+    def is_leaf(self):
+        return self._node is None or bool(self._node.flags & LEAF)
+
+    @property
+    def name(self):
+        return self._name
+
+    @name.setter
+    def name(self, value):
+        self._name = value
+        if self._node is not None and value is not None and self._node.flags & LEAF:
+            extra_of(self._node).name = value
+
+    @property
+    def grad(self):
+        return self._node.grad if self._node is not None else None
+
+    @grad.setter
+    def grad(self, value):
+        if value is not None:
+            if not isinstance(value, TensorBase):
+                raise DTypeError(f"grad takes a tensor or None, not {type(value).__name__}")
+            if tuple(value.shape) != tuple(self._data.shape):
+                raise MinigradError(f"grad of shape {tuple(value.shape)} for a tensor of shape {tuple(self._data.shape)}")
+            if self._node is None:
+                raise GraphError("a tensor that does not require a gradient cannot hold one")
+        elif self._node is None or self._node.extra is None:
+            return
+        extra_of(self._node).grad = value
+
+    def retain_grad(self):
+        """Keep the gradient of this tensor in .grad although it is not a leaf."""
+        if self._node is None:
+            raise GraphError("retain_grad(): this tensor does not require a gradient")
+        self._node.flags |= RETAIN
+
+    def register_hook(self, hook):
+        """Call ``hook(grad)`` when the gradient of this tensor is complete; what it returns, unless None, replaces it."""
+        if self._node is None:
+            raise GraphError("register_hook(): this tensor does not require a gradient")
+        extra = extra_of(self._node)
+        return HookHandle(extra.hooks, hook, self._out)
+
+    def __add__(a, b):
+        return binary(ADD, a, b)
+
+    def __sub__(a, b):
+        return binary(SUB, a, b)
+
+    def __mul__(a, b):
+        return binary(MUL, a, b)
+
+    def __truediv__(a, b):
+        return binary(DIV, a, b)
+
+    def __matmul__(a, b):
+        return binary(MATMUL, a, b)
+
+    def __pow__(a, b, modulo):
+        if modulo is not None:
+            return NotImplemented
+        return binary(POW, a, b)
+
+    def __neg__(a):
+        cdef PyObject *xs[1]
+        xs[0] = <PyObject *> a
+        return apply(<OpBase> operators[NEG], xs, 1, None)
+
+    def __pos__(a):
+        return a
+
+    def __abs__(a):
+        cdef PyObject *xs[1]
+        xs[0] = <PyObject *> a
+        return apply(<OpBase> operators[ABS], xs, 1, None)
+
+    def __richcmp__(a, b, int how):
+        if how == Py_LT:
+            return binary(LESS, a, b)
+        if how == Py_LE:
+            return binary(LESS_EQUAL, a, b)
+        if how == Py_EQ:
+            return binary(EQUAL, a, b)
+        if how == Py_NE:
+            return binary(NOT_EQUAL, a, b)
+        if how == Py_GT:
+            return binary(GREATER, a, b)
+        return binary(GREATER_EQUAL, a, b)
+
+    def __hash__(self):
+        return <Py_ssize_t> (<void *> self) >> 4
+
+    def __getitem__(self, index):
+        cdef PyObject *xs[1]
+        xs[0] = <PyObject *> self
+        if type(index) is not int and type(index) is not slice:
+            index = clean_index(index)
+        return apply(<OpBase> operators[GETITEM], xs, 1, {"index": index})
+
+
+def clean_index(index):
+    """Take tensors out of an index, leaving arrays."""
+    if isinstance(index, TensorBase):
+        return (<TensorBase> index)._data
+    if type(index) is tuple:
+        return tuple([clean_index(part) for part in index])
+    if type(index) is list:
+        return [clean_index(part) for part in index]
+    return index
+
+
+class HookHandle:
+    """Undo a registered hook with :meth:`remove`."""
+
+    __slots__ = ("_hooks", "_key")
+
+    def __init__(self, hooks, hook, out):
+        self._hooks, self._key = hooks, object()
+        hooks[self._key] = (hook, out)
+
+    def remove(self):
+        self._hooks.pop(self._key, None)
+
+
+cdef int make_leaf(TensorBase t) except -1:
+    cdef Node node = new_node(0, 1)
+    node.flags = LEAF
+    set_shape(node, t._data)
+    t._node = node
+    t._out = 0
+    if t._name is not None:
+        extra_of(node).name = t._name
+    return 0
+
+
+# --- recording ----------------------------------------------------------------------------------------------------------
+
+cdef inline object binary(int which, object a, object b):
+    cdef PyObject *xs[2]
+    xs[0] = <PyObject *> a
+    xs[1] = <PyObject *> b
+    cdef OpBase op = <OpBase> (<list> operators)[which]
+    return apply(op, xs, 2, None)
+
+
+cdef enum:
+    STACK = 8
+
+
+cdef object apply(OpBase op, PyObject **xs, int n, object params):
+    """Run an op on operands (tensors, arrays or scalars) and record it if a gradient may be asked for."""
+    cdef PyObject *stack[STACK]
+    cdef PyObject **datas = stack
+    cdef object out = None, keep = None, other
+    cdef int k, strangers = 0
+    cdef bint graph = False
+    cdef TensorBase t
+    if n > STACK:
+        datas = <PyObject **> malloc(n * sizeof(PyObject *))
+        if datas == NULL:
+            raise MemoryError
+    try:
+        for k in range(n):
+            if PyObject_TypeCheck(<object> xs[k], <PyTypeObject *> TensorBase):
+                t = <TensorBase> xs[k]
+                datas[k] = <PyObject *> t._data
+                if t._node is not None:
+                    graph = True
+                if Py_TYPE(datas[k]) != lane_type:
+                    strangers += 2
+            else:
+                datas[k] = NULL
+                strangers += 1
+        if op.compiled is not None:
+            if strangers == 1 and n == 2:             # a tensor and a scalar
+                k = 0 if datas[0] == NULL else 1
+                keep = lane.scalar(<object> xs[k], <object> datas[1 - k])
+                if keep is not None:
+                    datas[k] = <PyObject *> keep
+                    strangers = 0
+            if strangers == 0:
+                out = op.compiled.forward(datas, n, params)
+        if out is None:
+            keep = (<object> op).coerce([<object> xs[k] for k in range(n)])
+            for k in range(n):
+                datas[k] = <PyObject *> (<list> keep)[k]
+            if op.compiled is not None:
+                strangers = 0
+                for k in range(n):
+                    strangers += Py_TYPE(datas[k]) != lane_type
+                if strangers == 0:
+                    out = op.compiled.forward(datas, n, params)
+            if out is None:
+                out = (<object> op).forward(keep, params)
+        return record(op, xs, datas, n, params, out, graph and mg_here.recording)
+    except Exception as error:
+        (<object> op).fail(error, [<object> xs[k] for k in range(n)], params, here())
+        raise
+    finally:
+        if datas != stack:
+            free(datas)
+
+
+cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object params, object out, bint graph):
+    cdef bint several = type(out) is tuple
+    cdef int n_out = len(<tuple> out) if several else 1
+    cdef int k, j
+    cdef unsigned int mask = 0, bit
+    cdef Node node = None, parent
+    cdef TensorBase t
+    cdef object result
+    if graph and op.differentiable:
+        for k in range(n):
+            bit = 1 << (k if op.arity >= 0 else 0)
+            if op.differentiable & bit and datas_node(xs[k]) != NULL:
+                mask |= op.need[k if op.arity >= 0 else 0] | WANTED
+        if mask:
+            node = new_node(n, n_out)
+            Py_INCREF(op)
+            node.op = <PyObject *> op
+            if params is not None:
+                Py_INCREF(params)
+                node.params = <PyObject *> params
+            if mg_here.scope != NULL:
+                Py_INCREF(<object> mg_here.scope)
+                node.scope = mg_here.scope
+            for k in range(n):
+                bit = 1 << (k if op.arity >= 0 else 0)
+                if op.differentiable & bit:
+                    node.parents[k] = datas_node(xs[k])
+                    if node.parents[k] != NULL:
+                        Py_INCREF(<object> node.parents[k])
+                        node.outs[k] = (<TensorBase> xs[k])._out
+                if mask & bit and op.arity >= 0 or mask & SAVES_ALL:
+                    Py_INCREF(<object> datas[k])
+                    node.saved[k] = datas[k]
+            if several:
+                extra_of(node).shapes = tuple([tuple(o.shape) for o in <tuple> out])
+                node.ndim = 0
+            else:
+                set_shape(node, out)
+            if mask & SAVES_RESULT:
+                for j in range(n_out):
+                    result = (<tuple> out)[j] if several else out
+                    Py_INCREF(result)
+                    node.saved[n + j] = <PyObject *> result
+    if several:
+        result = tuple([wrap_node(o, node, j) for j, o in enumerate(<tuple> out)])
+    else:
+        result = t = wrap(out)
+        t._node = node
+    if mg_here.tapes != NULL:
+        observe(op, xs, datas, n, params, result)
+    return result
+
+
+cdef inline PyObject *datas_node(PyObject *x):
+    if PyObject_TypeCheck(<object> x, <PyTypeObject *> TensorBase) and (<TensorBase> x)._node is not None:
+        return <PyObject *> (<TensorBase> x)._node
+    return NULL
+
+
+cdef class OpBase:
+    """What the heart reads of a record of the page."""
+
+    def __dealloc__(self):
+        free(self.need)
+
+    def _wire(self, str name, int arity, bint plain, list need, list differentiable):
+        """Set the record's face towards the heart: per operand what its rule needs, and whether it has one."""
+        cdef int k
+        self.name, self.arity, self.plain = name, arity, plain
+        free(self.need)
+        self.need = <unsigned int *> calloc(max(len(need), 1), sizeof(unsigned int))
+        self.differentiable = 0
+        for k, bits in enumerate(need):
+            self.need[k] = bits
+            if differentiable[k]:
+                self.differentiable |= 1 << k
+
+    def __call__(self, *args, **kwargs):
+        cdef Py_ssize_t n = len(args)
+        cdef PyObject *xs[STACK]
+        cdef PyObject **many
+        cdef int k
+        cdef object params = None
+        if not self.plain or n != self.arity or kwargs:
+            args, params = (<object> self).bind(args, kwargs)
+            n = len(<tuple> args)
+        if n <= STACK:
+            for k in range(n):
+                xs[k] = <PyObject *> (<tuple> args)[k]
+            return apply(self, xs, <int> n, params)
+        many = <PyObject **> malloc(n * sizeof(PyObject *))
+        if many == NULL:
+            raise MemoryError
+        try:
+            for k in range(n):
+                many[k] = <PyObject *> (<tuple> args)[k]
+            return apply(self, many, <int> n, params)
+        finally:
+            free(many)
+
+
+cdef class Kernel:
+    cdef object forward(self, PyObject **xs, int n, object params):
+        return None
+
+    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+        return 0
+
+
+cdef class Lane:
+    cdef int shape(self, object data, Py_ssize_t **dims) except -1:
+        return -1
+
+    cdef object scalar(self, object value, object like):
+        return None
+
+    cdef int add(self, PyObject **slot, object more) except -1:
+        return 0
+
+    cdef bint exclusive(self, PyObject *data):
+        return False
+
+
+def install(Lane compiled_lane, array_type, tensor):
+    """Connect the compiled lane, the array type it owns, and the class of the tensors that operations return."""
+    global lane, lane_type, tensor_type
+    lane, lane_type, tensor_type = compiled_lane, <PyTypeObject *> array_type, tensor
+    Py_INCREF(array_type)
+
+
+def bind_operators(**ops):
+    """Connect Python's operators on tensors with records of the page."""
+    order = ("add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "less", "less_equal", "equal", "not_equal", "greater",
+             "greater_equal", "getitem")
+    for place, name in enumerate(order):
+        operators[place] = ops[name]
+
+
+def tensor(data, bint requires_grad=False, name=None):
+    """Wrap an array of a known lane as it is."""
+    cdef TensorBase t = wrap(data)
+    t._name = name
+    if requires_grad:
+        make_leaf(t)
+    return t
+
+
+def result_of(Node node, int out, data):
+    """Return result `out` of a node, given its array, as a tensor connected to the graph."""
+    return wrap_node(data, node, out)
+
+
+def set_data(TensorBase t, data):
+    """Give a leaf another array."""
+    if t._node is not None:
+        if not t._node.flags & LEAF:
+            raise GraphError("only leaf tensors can be given other data; this one is the result of an operation")
+        if tuple(data.shape) != t._node.shape:
+            if t._node.ndim > INLINE_DIMS:
+                free(t._node.dims)
+                t._node.dims = t._node._dims
+            set_shape(t._node, data)
+            if t._node.extra is not None:
+                t._node.extra.grad = None
+    t._data = data
+
+
+def data_of(x):
+    """The array of a tensor; anything else as it is."""
+    return (<TensorBase> x)._data if isinstance(x, TensorBase) else x
+
+
+def is_recording():
+    """Say whether this thread records operations for a later backward pass."""
+    return bool(mg_here.recording)
+
+
+def is_watched():
+    """Say whether a tape is active in this thread."""
+    return mg_here.tapes != NULL
+
+
+cdef class Recording:
+    """Switch recording on or off in this thread, as a context manager or a decorator."""
+    cdef bint on
+    cdef list before
+
+    def __cinit__(self, bint on):
+        self.on = on
+        self.before = []
+
+    def __enter__(self):
+        self.before.append(mg_here.recording)
+        mg_here.recording = self.on
+        return self
+
+    def __exit__(self, *exc):
+        mg_here.recording = self.before.pop()
+        return False
+
+    def __call__(self, function):
+        import functools
+
+        @functools.wraps(function)
+        def inner(*args, **kwargs):
+            with Recording(self.on):
+                return function(*args, **kwargs)
+
+        return inner
+
+
+def here():
+    """The scope path of this thread, ``""`` outside every scope."""
+    return <object> mg_here.scope if mg_here.scope != NULL else ""
+
+
+cdef object set_scope(object path):
+    old = here()
+    drop(&mg_here.scope)
+    if path:
+        Py_INCREF(path)
+        mg_here.scope = <PyObject *> path
+    return old
+
+
+cdef class scope:
+    """Name a part of the computation: ``with mg.scope("t=3"): …``; tapes, errors and pictures read the path."""
+    cdef str name
+    cdef list before
+
+    def __cinit__(self, str name):
+        if not name:
+            raise MinigradError("a scope needs a name")
+        self.name = name
+        self.before = []
+
+    def __enter__(self):
+        path = here()
+        self.before.append(path)
+        set_scope(f"{path}/{self.name}" if path else self.name)
+        return self
+
+    def __exit__(self, *exc):
+        set_scope(self.before.pop())
+        return False
+
+
+# --- tapes --------------------------------------------------------------------------------------------------------------
+
+STEP = re.compile(r"(?:^|/)t=(-?\d+)(?=/|$)")
+
+
+class TapeNode:
+    """One operation, or one leaf, as a tape saw it.
+
+    ``id`` is its position on the tape; ``inputs`` are tape nodes, one per operand, with order and multiplicity.
+    """
+
+    __slots__ = ("id", "record", "inputs", "scope", "kind", "params", "tensor", "outputs", "__weakref__")
+
+    def __init__(self, id, record, inputs, scope, kind, params, outputs):
+        self.id, self.record, self.inputs, self.scope = id, record, inputs, scope
+        self.kind, self.params, self.outputs, self.tensor = kind, params, outputs, outputs[0]
+
+    @property
+    def op(self):
+        """Name of the operation, or "parameter", "input", "constant"."""
+        return self.record.name if self.record is not None else self.kind
+
+    @property
+    def time(self):
+        """The step, from the innermost ``t=…`` of the scope; None outside of steps."""
+        steps = STEP.findall(self.scope)
+        return int(steps[len(steps) - 1]) if steps else None
+
+    @property
+    def name(self):
+        return self.tensor.name
+
+    @property
+    def shape(self):
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self):
+        return str(self.tensor.dtype)
+
+    @property
+    def value(self):
+        """The result's array."""
+        return (<TensorBase> self.tensor)._data
+
+    @property
+    def grad(self):
+        """The gradient's array after a backward pass, else None."""
+        grad = self.tensor.grad
+        return None if grad is None else (<TensorBase> grad)._data
+
+    @property
+    def requires_grad(self):
+        return self.tensor.requires_grad
+
+    @property
+    def node(self):
+        """The engine's node, None where no gradient flows."""
+        return (<TensorBase> self.tensor)._node
+
+    @property
+    def arguments(self):
+        """Operand names, one per input."""
+        if self.record is None:
+            return ()
+        return tuple([self.record.operand_name(k) for k in range(len(self.inputs))])
+
+    @property
+    def local(self):
+        """Text of the local derivative on each incoming edge, from the page; None where there is none."""
+        if self.record is None:
+            return ()
+        return tuple([self.record.rule_text(k) for k in range(len(self.inputs))])
+
+    @property
+    def local_latex(self):
+        if self.record is None:
+            return ()
+        return tuple([self.record.rule_latex(k) for k in range(len(self.inputs))])
+
+    @property
+    def equation(self):
+        """The operation as text with its argument names."""
+        return self.record.value_text if self.record is not None else ""
+
+    @property
+    def equation_latex(self):
+        return self.record.value_latex if self.record is not None else ""
+
+    def __repr__(self):
+        name = f" {self.name}" if self.name else ""
+        place = f" in {self.scope}" if self.scope else ""
+        return f"<{self.id}: {self.op}{name} {self.shape}{place}>"
+
+
+class Tape:
+    """Watch this thread's operations: ``with mg.Tape() as tape: …`` keeps nodes, values, scopes and gradients.
+
+    ``tape.nodes`` is the list of :class:`TapeNode` in creation order; leaves appear where they are first used.
+    ``detail`` ("ops", "cells", "layers") is how much of recurrent layers pictures show unless asked otherwise.
+    """
+
+    def __init__(self, detail="ops"):
+        if detail not in ("ops", "cells", "layers"):
+            raise MinigradError(f"detail is 'ops', 'cells' or 'layers', not {detail!r}")
+        self.detail = detail
+        self.nodes = []
+        self._at = {}
+
+    def __enter__(self):
+        if mg_here.tapes == NULL:
+            tapes = []
+            Py_INCREF(tapes)
+            mg_here.tapes = <PyObject *> tapes
+        (<list> mg_here.tapes).append(self)
+        return self
+
+    def __exit__(self, *exc):
+        tapes = <list> mg_here.tapes
+        for place in range(len(tapes) - 1, -1, -1):
+            if tapes[place] is self:
+                del tapes[place]
+                break
+        if not tapes:
+            drop(&mg_here.tapes)
+        return False
+
+    def __len__(self):
+        return len(self.nodes)
+
+    def of(self, tensor):
+        """The tape node of a tensor that this tape saw; KeyError otherwise."""
+        return self._at[key_of(tensor)]
+
+    def _leaf(self, x, data):
+        if isinstance(x, TensorBase):
+            key = key_of(x)
+            node = self._at.get(key)
+            if node is not None:
+                return node
+            kind = "parameter" if x.requires_grad and x.is_leaf else "input"
+        else:
+            x, key, kind = wrap(data), None, "constant"
+        node = TapeNode(len(self.nodes), None, (), "" if kind == "parameter" else here(), kind, {}, (x,))
+        self.nodes.append(node)
+        if key is not None:
+            self._at[key] = node
+        return node
+
+    def _observe(self, record, xs, datas, params, outputs):
+        inputs = tuple([self._leaf(x, data) for x, data in zip(xs, datas)])
+        node = TapeNode(len(self.nodes), record, inputs, here(), "op", params or {}, outputs)
+        self.nodes.append(node)
+        for out in outputs:
+            self._at[key_of(out)] = node
+
+
+cdef object key_of(TensorBase t):
+    # Every tensor the tape has met is kept alive by it, so identities are not reused while it lives.
+    if t._node is not None:
+        return (id(t._node), t._out)
+    return id(t)
+
+
+cdef int observe(OpBase op, PyObject **xs, PyObject **datas, int n, object params, object result) except -1:
+    outputs = result if type(result) is tuple else (result,)
+    operands = [<object> xs[k] for k in range(n)]
+    arrays = [<object> datas[k] for k in range(n)]
+    for t in outputs:
+        if (<TensorBase> t)._node is not None:
+            (<TensorBase> t)._node.flags |= RETAIN
+    for tape in list(<list> mg_here.tapes):
+        tape._observe(op, operands, arrays, params, outputs)
+    return 0
+
+
+# --- the reverse sweep --------------------------------------------------------------------------------------------------
+
+cdef int falling(const void *a, const void *b) noexcept nogil:
+    cdef long long x = (<Node> (<PyObject **> a)[0]).number, y = (<Node> (<PyObject **> b)[0]).number
+    return (x < y) - (x > y)
+
+
+cdef class Plan:
+    """The nodes that some results depend on, in falling creation number, with the slot that each operand's gradient goes to."""
+    cdef PyObject **nodes       # borrowed: the roots keep them alive
+    cdef Py_ssize_t n, room, n_slots
+    cdef Py_ssize_t *base       # first slot of a node
+    cdef Py_ssize_t *first      # its first edge
+    cdef Py_ssize_t *to         # an edge's slot, -1 where no gradient is wanted
+    cdef char *useful
+    cdef PyObject **slots
+    cdef list roots
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.slots != NULL:
+            for i in range(self.n_slots):
+                drop(&self.slots[i])
+        free(self.nodes)
+        free(self.base)
+        free(self.first)
+        free(self.to)
+        free(self.useful)
+        free(self.slots)
+
+    cdef int push(self, PyObject *node) except -1:
+        cdef PyObject **room
+        if self.n == self.room:
+            self.room = 2 * self.room + 256
+            room = <PyObject **> realloc(self.nodes, self.room * sizeof(PyObject *))
+            if room == NULL:
+                raise MemoryError
+            self.nodes = room
+        self.nodes[self.n] = node
+        self.n += 1
+        return 0
+
+    cdef int order(self) except -1:
+        """Sort by falling creation number: by counting where the numbers are dense, as they are on one training step."""
+        cdef Py_ssize_t i, kept = 0, span
+        cdef long long low = 0, high = 0, number
+        cdef PyObject **table
+        for i in range(self.n):
+            number = (<Node> self.nodes[i]).number
+            if i == 0 or number < low:
+                low = number
+            if i == 0 or number > high:
+                high = number
+        span = high - low + 1
+        if span <= 16 * self.n + 4096:
+            table = <PyObject **> calloc(span, sizeof(PyObject *))
+            if table == NULL:
+                raise MemoryError
+            for i in range(self.n):
+                table[(<Node> self.nodes[i]).number - low] = self.nodes[i]
+            for i in range(span - 1, -1, -1):
+                if table[i] != NULL:
+                    self.nodes[kept] = table[i]
+                    kept += 1
+            free(table)
+        else:
+            qsort(self.nodes, self.n, sizeof(PyObject *), falling)
+        return 0
+
+    cdef int build(self, list roots, list targets) except -1:
+        """Find and order the nodes under `roots`. With targets (tensors), edges that lead to none of them are left out."""
+        global sweeps
+        cdef Py_ssize_t i, e = 0
+        cdef int k
+        cdef Node node, parent
+        cdef TensorBase t
+        cdef PyObject *p
+        self.roots = roots
+        sweeps += 1
+        for root in roots:
+            node = (<TensorBase> root)._node
+            if node is not None and node.mark != sweeps:
+                node.mark = sweeps
+                self.push(<PyObject *> node)
+        i = 0
+        while i < self.n:
+            node = <Node> self.nodes[i]
+            i += 1
+            for k in range(node.n_in):
+                p = node.parents[k]
+                if p != NULL and (<Node> p).mark != sweeps:
+                    (<Node> p).mark = sweeps
+                    self.push(p)
+            e += node.n_in
+        self.order()
+        self.base = <Py_ssize_t *> malloc((self.n + 1) * sizeof(Py_ssize_t))
+        self.first = <Py_ssize_t *> malloc((self.n + 1) * sizeof(Py_ssize_t))
+        self.to = <Py_ssize_t *> malloc((e + 1) * sizeof(Py_ssize_t))
+        self.useful = <char *> calloc(self.n + 1, 1)
+        if self.base == NULL or self.first == NULL or self.to == NULL or self.useful == NULL:
+            raise MemoryError
+        e = 0
+        for i in range(self.n):
+            node = <Node> self.nodes[i]
+            node.place = i
+            self.base[i] = self.n_slots
+            self.n_slots += node.n_out
+            self.first[i] = e
+            e += node.n_in
+        if targets is not None:
+            for target in targets:
+                t = <TensorBase> target
+                if t._node is not None and t._node.mark == sweeps:
+                    self.useful[t._node.place] = 2
+        for i in range(self.n - 1, -1, -1):
+            node = <Node> self.nodes[i]
+            if targets is None:
+                self.useful[i] = 1
+            for k in range(node.n_in):
+                e = self.first[i] + k
+                self.to[e] = -1
+                if node.parents[k] != NULL:
+                    parent = <Node> node.parents[k]
+                    if self.useful[parent.place]:
+                        self.to[e] = self.base[parent.place] + node.outs[k]
+                        self.useful[i] |= 1
+        self.slots = <PyObject **> calloc(self.n_slots + 1, sizeof(PyObject *))
+        if self.slots == NULL:
+            raise MemoryError
+        return 0
+
+    cdef Py_ssize_t slot_of(self, TensorBase t):
+        """The slot of a tensor, -1 if the sweep does not meet it. Valid only right after build."""
+        if t._node is None or t._node.mark != sweeps:
+            return -1
+        return self.base[t._node.place] + t._out
+
+
+cdef int put(PyObject **slot, object more, bint graph) except -1:
+    """Add a contribution to a slot: arrays in a plain sweep, recorded tensors when the sweep itself is recorded."""
+    cdef object total
+    if slot[0] == NULL:
+        Py_INCREF(more)
+        slot[0] = <PyObject *> more
+        return 0
+    if graph:
+        total = binary(ADD, <object> slot[0], more)
+    elif Py_TYPE(slot[0]) == lane_type and lane.add(slot, more):
+        return 0
+    else:
+        total = <object> slot[0] + more
+    Py_INCREF(total)
+    drop(slot)
+    slot[0] = <PyObject *> total
+    return 0
+
+
+def sweep(list roots, list grads, list targets=None, bint create_graph=False, bint keep_graph=False, bint edges=False):
+    """Propagate `grads` (tensors) from `roots` (tensors) to the leaves.
+
+    Without targets, leaves collect into their ``.grad`` and None is returned. With targets (tensors), returns their
+    gradients (tensors or None) and touches no ``.grad``. ``create_graph`` records the sweep itself, so that it can be
+    differentiated. ``edges`` also returns every edge's contribution apart, as ``[(node, operand, tensor), …]`` in sweep order.
+    """
+    cdef Plan plan = Plan.__new__(Plan)
+    cdef Py_ssize_t i, e, s
+    cdef int k, j, n_out, handled
+    cdef Node node
+    cdef OpBase op
+    cdef PyObject **apart = NULL
+    cdef PyObject ***into
+    cdef PyObject **gs
+    cdef int widest = 1
+    cdef list results = None, where_to = [], contributions = [], leaves = [], wanted
+    cdef object g, given
+    plan.build(roots, targets)
+    if targets is not None:
+        results = [None] * len(targets)
+        where_to = [plan.slot_of(<TensorBase> t) for t in targets]
+    starts = [plan.slot_of(<TensorBase> t) for t in roots]      # the last read of marks: Python code may run from here on
+    for s, g in zip(starts, grads):
+        if s >= 0:
+            put(&plan.slots[s], g if create_graph else (<TensorBase> g)._data, create_graph)
+    for i in range(plan.n):
+        widest = max(widest, (<Node> plan.nodes[i]).n_in)
+    before = mg_here.recording
+    into = <PyObject ***> calloc(widest, sizeof(PyObject **))
+    apart = <PyObject **> calloc(widest, sizeof(PyObject *))
+    if into == NULL or apart == NULL:
+        free(into)
+        free(apart)
+        raise MemoryError
+    mg_here.recording = create_graph
+    try:
+        for i in range(plan.n):
+            if not plan.useful[i]:
+                continue
+            node = <Node> plan.nodes[i]
+            gs = &plan.slots[plan.base[i]]
+            n_out = node.n_out
+            handled = 0
+            for j in range(n_out):
+                handled |= gs[j] != NULL
+            if not handled:
+                continue
+            if node.extra is not None or node.flags & RETAIN:
+                settle(node, gs, create_graph)
+            if plan.useful[i] & 2:
+                for k in range(len(where_to)):
+                    s = where_to[k]
+                    if plan.base[i] <= s < plan.base[i] + n_out and plan.slots[s] != NULL:
+                        results[k] = as_tensor(plan.slots[s], create_graph)
+            if not plan.useful[i] & 1:
+                pass
+            elif node.flags & LEAF:
+                if targets is None:
+                    leaves.append((node, as_tensor(gs[0], create_graph)))
+            else:
+                if node.flags & FREED:
+                    place = place_of(node)
+                    raise GraphError(
+                        f"backward through {(<OpBase> node.op).name}{place} a second time: its saved values were freed by the "
+                        "first; call the first one with retain_graph=True, or run the forward pass again")
+                if node.number < last_change:
+                    check_unchanged(node)
+                e = plan.first[i]
+                for k in range(node.n_in):
+                    into[k] = NULL
+                    if plan.to[e + k] >= 0:
+                        into[k] = &apart[k] if edges else &plan.slots[plan.to[e + k]]
+                op = <OpBase> node.op
+                handled = 0
+                if not create_graph and op.compiled is not None:
+                    handled = op.compiled.backward(node, gs, into)
+                if not handled:
+                    given = (<object> op).contributions(
+                        node,
+                        [as_tensor(gs[j], create_graph) if gs[j] != NULL else None for j in range(n_out)],
+                        [into[k] != NULL for k in range(node.n_in)])
+                    for k in range(node.n_in):
+                        g = (<list> given)[k]
+                        if into[k] != NULL and g is not None:
+                            if not create_graph:
+                                g = (<TensorBase> g)._data
+                            put(into[k], g, create_graph)
+                    given = g = None
+                if edges:
+                    for k in range(node.n_in):
+                        if apart[k] != NULL:
+                            contributions.append((node, k, as_tensor(apart[k], create_graph)))
+                            put(&plan.slots[plan.to[e + k]], <object> apart[k], create_graph)
+                            drop(&apart[k])
+                if not keep_graph:
+                    forget(node)
+            for j in range(n_out):
+                drop(&gs[j])
+    finally:
+        mg_here.recording = before
+        for k in range(widest):
+            drop(&apart[k])
+        free(apart)
+        free(into)
+    for leaf, grad in leaves:
+        collect(<Node> leaf, <TensorBase> grad, create_graph)
+    if targets is not None and not create_graph:
+        for k in range(len(results)):
+            if results[k] is not None:
+                results[k] = owned(<TensorBase> results[k])
+    if edges:
+        return results, contributions
+    return results
+
+
+cdef TensorBase as_tensor(PyObject *slot, bint graph):
+    return <TensorBase> slot if graph else wrap(<object> slot)
+
+
+cdef int settle(Node node, PyObject **gs, bint graph) except -1:
+    """Run hooks on a complete gradient and keep it where somebody asked for it."""
+    cdef int j
+    cdef TensorBase g
+    cdef object new
+    if node.extra is not None and node.extra.hooks:
+        for hook, out in list(node.extra.hooks.values()):
+            j = out
+            if gs[j] == NULL:
+                continue
+            g = as_tensor(gs[j], graph)
+            new = hook(g)
+            if new is not None:
+                if tuple(new.shape) != tuple(g._data.shape):
+                    raise GraphError(f"a hook returned a gradient of shape {tuple(new.shape)} for one of {tuple(g._data.shape)}")
+                if not graph:
+                    new = (<TensorBase> new)._data
+                Py_INCREF(new)
+                drop(&gs[j])
+                gs[j] = <PyObject *> new
+    if node.flags & RETAIN and not node.flags & LEAF and gs[0] != NULL:
+        extra_of(node).grad = as_tensor(gs[0], graph)
+    return 0
+
+
+cdef TensorBase owned(TensorBase grad):
+    """Give a gradient memory of its own: it may be a broadcast view, or the very array that another operand received."""
+    if Py_TYPE(<PyObject *> grad._data) == lane_type and lane.exclusive(<PyObject *> grad._data):
+        return grad
+    return wrap(grad._data.copy())
+
+
+cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
+    """Add a finished gradient to a leaf's .grad."""
+    cdef Extra extra = extra_of(leaf)
+    cdef object held = extra.grad
+    if held is None:
+        extra.grad = grad if graph else owned(grad)
+    elif graph:
+        extra.grad = binary(ADD, held, grad)
+    else:
+        extra.grad = wrap((<TensorBase> held)._data + grad._data)
+    return 0
+
+
+# --- the forward push ---------------------------------------------------------------------------------------------------
+
+def push(list inputs, list tangents, list outputs, bint create_graph=False):
+    """Push tangents (tensors) of `inputs` along the recorded graph; returns the tangents of `outputs` (tensors or None)."""
+    cdef Plan plan = Plan.__new__(Plan)
+    cdef Py_ssize_t i, s
+    cdef int k
+    cdef Node node, parent
+    plan.build(outputs, inputs)
+    starts = [plan.slot_of(<TensorBase> t) for t in inputs]
+    ends = [plan.slot_of(<TensorBase> t) for t in outputs]
+    given = set()
+    for s, t in zip(starts, tangents):
+        if s >= 0:
+            put(&plan.slots[s], t, True)
+            given.add(s)
+    before = mg_here.recording
+    mg_here.recording = create_graph
+    try:
+        for i in range(plan.n - 1, -1, -1):
+            node = <Node> plan.nodes[i]
+            if not plan.useful[i] & 1 or node.flags & LEAF or plan.base[i] in given:
+                continue
+            arriving = [None] * node.n_in
+            for k in range(node.n_in):
+                s = plan.to[plan.first[i] + k]
+                if s >= 0 and plan.slots[s] != NULL:
+                    arriving[k] = <object> plan.slots[s]
+            if all([t is None for t in arriving]):
+                continue
+            if node.flags & FREED:
+                raise GraphError(f"forward push through {(<OpBase> node.op).name}: its saved values were freed by a backward pass")
+            if node.number < last_change:
+                check_unchanged(node)
+            leaving = (<object> <OpBase> node.op).tangents(node, arriving)
+            for k in range(node.n_out):
+                if leaving[k] is not None:
+                    put(&plan.slots[plan.base[i] + k], leaving[k], True)
+    finally:
+        mg_here.recording = before
+    return [None if s < 0 or plan.slots[s] == NULL else <object> plan.slots[s] for s in ends]
+
+
+def other_leaves(list roots, list targets):
+    """Return the leaf nodes that `roots` depend on beside `targets`: places where somebody outside may differentiate."""
+    cdef Plan plan = Plan.__new__(Plan)
+    cdef Py_ssize_t i
+    plan.build(roots, None)
+    mine = {id(t.node) for t in targets}
+    return [<object> plan.nodes[i] for i in range(plan.n)
+            if (<Node> plan.nodes[i]).flags & LEAF and id(<object> plan.nodes[i]) not in mine]

@@ -1,0 +1,608 @@
+"""The compiled lane: float32 and float64 NumPy arrays, the generated element-wise loops, and the small matrix product.
+
+A kernel declines (returns None or 0) whatever it is not made for, and the array lane takes over: other dtypes, exotic layouts,
+products large enough for NumPy's BLAS. What it does take, it does without Python objects other than the result.
+"""
+cimport cython
+cimport numpy as cnp
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memset
+
+from ._core cimport INLINE_DIMS, Kernel, Lane, Node, OpBase
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)
+    bint PyFloat_CheckExact(object)
+    bint PyLong_CheckExact(object)
+
+cdef extern from "numpy/arrayobject.h":
+    PyTypeObject PyArray_Type
+    object PyArray_ZEROS(int, cnp.npy_intp *, int, int)
+
+cdef extern from *:
+    """
+    static inline PyObject *mg_empty(PyArrayObject *like, int ndim, npy_intp *dims) {
+        PyArray_Descr *descr = PyArray_DESCR(like);
+        Py_INCREF(descr);      /* stolen by the call */
+        return PyArray_NewFromDescr(&PyArray_Type, descr, ndim, dims, NULL, NULL, 0, NULL);
+    }
+    """
+    object mg_empty(cnp.ndarray like, int ndim, cnp.npy_intp *dims)
+
+cdef extern from "cpu.h":
+    enum: MG_MAX_ARGS, MG_MAX_DIMS, MG_RESULT
+    ctypedef void (*mg_loop)(char **, const ptrdiff_t *, ptrdiff_t, int) noexcept nogil
+    ctypedef struct mg_rule:
+        mg_loop loop[2]
+        unsigned mask
+        int identity
+    ctypedef struct mg_elementwise:
+        const char *name
+        int n_operands
+        int n_params
+        mg_loop forward[2]
+        mg_rule rules[4]
+    ctypedef struct mg_kernels:
+        const char *isa
+        const mg_elementwise *elementwise
+        mg_loop copy[2]
+        void gemm_f32(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, const float *, ptrdiff_t, float *,
+                      ptrdiff_t, int) noexcept nogil
+        void gemm_f64(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t, const double *, ptrdiff_t,
+                      double *, ptrdiff_t, int) noexcept nogil
+    const mg_kernels *mg_cpu_kernels()
+    void mg_run(mg_loop, int, int, int, const ptrdiff_t *, char **, const ptrdiff_t *, int) noexcept nogil
+
+cdef const mg_kernels *kernels = mg_cpu_kernels()
+if kernels == NULL:
+    raise ImportError("MINIGRAD_ISA names an instruction set that this CPU does not have, or none of base, avx2, avx512")
+
+cdef enum:
+    # Above these many multiplications NumPy's BLAS with its larger blocks and threads is the better product.
+    OWN_PRODUCT = 1 << 20
+    # From this size on, other threads may run Python while a loop runs here.
+    RELEASE = 1 << 15
+
+
+def isa():
+    """Name the instruction set that the kernels run: "avx512", "avx2" or "base"."""
+    return (<bytes> kernels.isa).decode()
+
+
+# --- arrays -------------------------------------------------------------------------------------------------------------
+
+cdef inline int precision(cnp.ndarray a) noexcept:
+    """0 for float32, 1 for float64, -1 for what no kernel takes."""
+    cdef int number = cnp.PyArray_TYPE(a)
+    if not cnp.PyArray_ISBEHAVED_RO(a):
+        return -1
+    return 0 if number == cnp.NPY_FLOAT32 else 1 if number == cnp.NPY_FLOAT64 else -1
+
+
+cdef inline object empty(int ndim, cnp.npy_intp *dims, cnp.ndarray like):
+    """A new array of the dtype of `like`; its descriptor is passed on, which spares NumPy the look-up."""
+    return mg_empty(like, ndim, dims)
+
+
+cdef inline object empty_like(cnp.ndarray a):
+    return empty(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), a)
+
+
+cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
+    cdef int d, ndim = cnp.PyArray_NDIM(a)
+    if ndim != cnp.PyArray_NDIM(b):
+        return False
+    for d in range(ndim):
+        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(b, d):
+            return False
+    return True
+
+
+cdef inline bint is_packed(cnp.ndarray a) noexcept:
+    return cnp.PyArray_IS_C_CONTIGUOUS(a)
+
+
+cdef inline void run_flat(mg_loop loop, char **p, const ptrdiff_t *s, ptrdiff_t n, int accumulate) noexcept:
+    if n < RELEASE:
+        loop(p, s, n, accumulate)
+    else:
+        with nogil:
+            loop(p, s, n, accumulate)
+
+
+cdef int run_nd(mg_loop loop, int n_in, int ndim, const ptrdiff_t *dims, PyObject **xs, cnp.ndarray out, char **scalars,
+                int accumulate) except -1:
+    """Broadcast the inputs (arrays, or scalars where xs[j] is NULL) and the output to dims and run the loop; 0 to decline."""
+    cdef ptrdiff_t strides[(MG_MAX_ARGS + 1) * MG_MAX_DIMS]
+    cdef char *p[MG_MAX_ARGS + 1]
+    cdef int itemsize = <int> cnp.PyArray_ITEMSIZE(out)
+    cdef int j, d, shift
+    cdef cnp.ndarray a
+    cdef ptrdiff_t stride
+    for j in range(n_in + 1):
+        if j < n_in and xs[j] == NULL:
+            p[j] = scalars[j]
+            for d in range(ndim):
+                strides[j * ndim + d] = 0
+            continue
+        a = out if j == n_in else <cnp.ndarray> xs[j]
+        p[j] = <char *> cnp.PyArray_DATA(a)
+        shift = ndim - cnp.PyArray_NDIM(a)
+        for d in range(ndim):
+            stride = 0
+            if d >= shift and not (cnp.PyArray_DIM(a, d - shift) == 1 and dims[d] != 1):
+                stride = cnp.PyArray_STRIDE(a, d - shift)
+                if stride % itemsize:
+                    return 0
+            strides[j * ndim + d] = stride // itemsize
+    with nogil:
+        mg_run(loop, itemsize, n_in, ndim, dims, p, strides, accumulate)
+    return 1
+
+
+@cython.final
+cdef class CpuLane(Lane):
+    """NumPy arrays, for the heart."""
+
+    cdef int shape(self, object data, Py_ssize_t **dims) except -1:
+        dims[0] = <Py_ssize_t *> cnp.PyArray_DIMS(<cnp.ndarray> data)
+        return cnp.PyArray_NDIM(<cnp.ndarray> data)
+
+    cdef object scalar(self, object value, object like):
+        cdef cnp.ndarray a, x = <cnp.ndarray> like
+        cdef int kind = precision(x)
+        cdef double number
+        if kind < 0:
+            return None
+        if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
+            number = value
+        else:
+            return None
+        a = empty(0, NULL, x)
+        if kind == 0:
+            (<float *> cnp.PyArray_DATA(a))[0] = <float> number
+        else:
+            (<double *> cnp.PyArray_DATA(a))[0] = number
+        return a
+
+    cdef int add(self, PyObject **slot, object more) except -1:
+        """Add an array to a slot's, in place where nobody else holds it; 0 to decline."""
+        cdef cnp.ndarray held = <cnp.ndarray> slot[0], other
+        cdef char *p[2]
+        cdef ptrdiff_t s[2]
+        cdef int kind = precision(held)
+        if type(more) is not np_ndarray:
+            return 0
+        other = <cnp.ndarray> more
+        if kind < 0 or precision(other) != kind or not same_shape(held, other) or not is_packed(held) or not is_packed(other):
+            return 0
+        if Py_REFCNT(slot[0]) > 2 or not cnp.PyArray_CHKFLAGS(held, cnp.NPY_ARRAY_OWNDATA):   # the slot's and `held`
+            return replace_by_sum(slot, held, other, kind)
+        p[0], p[1] = <char *> cnp.PyArray_DATA(other), <char *> cnp.PyArray_DATA(held)
+        s[0] = s[1] = 1
+        run_flat(kernels.copy[kind], p, s, cnp.PyArray_SIZE(held), 1)
+        return 1
+
+    cdef bint exclusive(self, PyObject *data):
+        return Py_REFCNT(data) == 1 and cnp.PyArray_CHKFLAGS(<cnp.ndarray> data, cnp.NPY_ARRAY_OWNDATA)
+
+
+cdef object np_ndarray = np.ndarray
+
+
+cdef int replace_by_sum(PyObject **slot, cnp.ndarray held, cnp.ndarray other, int kind) except -1:
+    cdef cnp.ndarray out = empty_like(held)
+    cdef char *p[2]
+    cdef ptrdiff_t s[2]
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(held)
+    s[0] = s[1] = 1
+    p[0], p[1] = <char *> cnp.PyArray_DATA(held), <char *> cnp.PyArray_DATA(out)
+    run_flat(kernels.copy[kind], p, s, n, 0)
+    p[0] = <char *> cnp.PyArray_DATA(other)
+    run_flat(kernels.copy[kind], p, s, n, 1)
+    fill(slot, out)
+    return 1
+
+
+cdef inline void fill(PyObject **slot, object value) noexcept:
+    cdef PyObject *old = slot[0]
+    Py_INCREF(value)
+    slot[0] = <PyObject *> value
+    if old != NULL:
+        Py_DECREF(<object> old)
+
+
+cdef cnp.ndarray target_for(PyObject **slot, int ndim, cnp.npy_intp *dims, cnp.ndarray like, bint zeroed, int *accumulate):
+    """The array that a contribution is written to: the slot's own, to be added to, or a new one.
+
+    None where the slot holds something that cannot be added to in place: the caller then writes to a new array and adds.
+    """
+    cdef cnp.ndarray held
+    if slot[0] == NULL:
+        accumulate[0] = zeroed
+        held = PyArray_ZEROS(ndim, dims, cnp.PyArray_TYPE(like), 0) if zeroed else empty(ndim, dims, like)
+        fill(slot, held)
+        return held
+    held = <cnp.ndarray> slot[0]
+    if (Py_REFCNT(slot[0]) == 2 and cnp.PyArray_CHKFLAGS(held, cnp.NPY_ARRAY_OWNDATA) and is_packed(held)
+            and cnp.PyArray_TYPE(held) == cnp.PyArray_TYPE(like)):
+        accumulate[0] = 1
+        return held
+    # Shared with another operand, or a view: start from a copy of it.
+    held = empty(ndim, dims, like)
+    if cnp.PyArray_CopyInto(held, <cnp.ndarray> slot[0]) < 0:
+        raise RuntimeError("could not copy a gradient")
+    fill(slot, held)
+    accumulate[0] = 1
+    return held
+
+
+# --- element-wise -------------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class ElementwiseKernel(Kernel):
+    """An element-wise record on the compiled lane."""
+    cdef const mg_elementwise *entry
+    cdef tuple params          # names, in the order of the loops' arguments
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef const mg_elementwise *e = self.entry
+        cdef cnp.ndarray a = <cnp.ndarray> xs[0], b, out
+        cdef int kind = precision(a), j, d, shift, ndim = cnp.PyArray_NDIM(a)
+        cdef bint flat = is_packed(a)
+        cdef char *p[MG_MAX_ARGS + 1]
+        cdef ptrdiff_t s[MG_MAX_ARGS + 1]
+        cdef ptrdiff_t dims[MG_MAX_DIMS]
+        cdef double numbers[MG_MAX_ARGS]
+        cdef PyObject *ys[MG_MAX_ARGS]
+        if kind < 0:
+            return None
+        p[0] = <char *> cnp.PyArray_DATA(a)
+        s[0] = 1
+        for j in range(1, n):
+            b = <cnp.ndarray> xs[j]
+            if precision(b) != kind:
+                return None
+            p[j] = <char *> cnp.PyArray_DATA(b)
+            if flat:
+                if cnp.PyArray_NDIM(b) == 0:
+                    s[j] = 0
+                elif same_shape(a, b) and is_packed(b):
+                    s[j] = 1
+                else:
+                    flat = False
+        for j in range(e.n_params):
+            place_number(params[self.params[j]], kind, &numbers[j])
+            p[n + j] = <char *> &numbers[j]
+            s[n + j] = 0
+        if flat:
+            out = empty_like(a)
+            p[n + e.n_params] = <char *> cnp.PyArray_DATA(out)
+            s[n + e.n_params] = 1
+            run_flat(e.forward[kind], p, s, cnp.PyArray_SIZE(a), 0)
+            return out
+        ndim = broadcast(xs, n, dims)
+        if ndim < 0:
+            return None                      # NumPy words the error
+        for j in range(n):
+            ys[j] = xs[j]
+        for j in range(e.n_params):
+            ys[n + j] = NULL
+        out = empty(ndim, <cnp.npy_intp *> dims, a)
+        if not run_nd(e.forward[kind], n + e.n_params, ndim, dims, ys, out, p, 0):
+            return None
+        return out
+
+    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+        cdef const mg_elementwise *e = self.entry
+        cdef const mg_rule *rule
+        cdef cnp.ndarray g, out
+        cdef int kind, k, j, m, d, accumulate, ndim
+        cdef Node parent
+        cdef bint whole, flat
+        cdef char *p[MG_MAX_ARGS + 1]
+        cdef ptrdiff_t s[MG_MAX_ARGS + 1]
+        cdef double numbers[MG_MAX_ARGS]
+        cdef PyObject *ys[MG_MAX_ARGS]
+        if type(<object> gs[0]) is not np_ndarray:
+            return 0
+        g = <cnp.ndarray> gs[0]
+        kind = precision(g)
+        ndim = cnp.PyArray_NDIM(g)
+        if kind < 0:
+            return 0
+        for k in range(node.n_in):
+            for j in range(k + 1):
+                if node.saved[j] != NULL and (type(<object> node.saved[j]) is not np_ndarray
+                                              or precision(<cnp.ndarray> node.saved[j]) != kind):
+                    return 0
+        for k in range(node.n_in):
+            if targets[k] == NULL:
+                continue
+            rule = &e.rules[k]
+            parent = <Node> node.parents[k]
+            whole = parent.ndim == ndim
+            for d in range(ndim):
+                if not whole:
+                    break
+                whole = parent.dims[d] == cnp.PyArray_DIM(g, d)
+            if rule.identity and whole and targets[k][0] == NULL:
+                fill(targets[k], g)
+                continue
+            # arguments of the loop: g, then the named operands, parameters, result
+            ys[0] = <PyObject *> g
+            p[0] = <char *> cnp.PyArray_DATA(g)
+            s[0] = 1
+            flat = whole and is_packed(g)
+            m = 1
+            for j in range(e.n_operands):
+                if rule.mask & (1 << j):
+                    ys[m] = node.saved[j]
+                    m += 1
+            for j in range(e.n_params):
+                if rule.mask & (1 << (e.n_operands + j)):
+                    place_number((<object> node.params)[self.params[j]], kind, &numbers[m])
+                    p[m] = <char *> &numbers[m]
+                    s[m] = 0
+                    ys[m] = NULL
+                    m += 1
+            if rule.mask & MG_RESULT:
+                ys[m] = node.saved[node.n_in]
+                m += 1
+            for j in range(1, m):
+                if ys[j] == NULL:
+                    continue
+                p[j] = <char *> cnp.PyArray_DATA(<cnp.ndarray> ys[j])
+                if cnp.PyArray_NDIM(<cnp.ndarray> ys[j]) == 0:
+                    s[j] = 0
+                elif is_packed(<cnp.ndarray> ys[j]) and same_shape(<cnp.ndarray> ys[j], g):
+                    s[j] = 1
+                else:
+                    flat = False
+            out = target_for(targets[k], parent.ndim, <cnp.npy_intp *> parent.dims, g, not whole, &accumulate)
+            if flat:
+                p[m] = <char *> cnp.PyArray_DATA(out)
+                s[m] = 1
+                run_flat(rule.loop[kind], p, s, cnp.PyArray_SIZE(g), accumulate)
+            elif not run_nd(rule.loop[kind], m, ndim, <ptrdiff_t *> cnp.PyArray_DIMS(g), ys, out, p, accumulate):
+                raise RuntimeError("an array with strides that are no multiple of its element size")
+        return 1
+
+
+cdef inline int place_number(object value, int kind, double *room) except -1:
+    if kind == 0:
+        (<float *> room)[0] = <float> (<double> value)
+    else:
+        room[0] = value
+    return 0
+
+
+cdef int broadcast(PyObject **xs, int n, ptrdiff_t *dims) noexcept:
+    """NumPy's broadcast shape; -1 if there is none."""
+    cdef int ndim = 0, j, d, shift
+    cdef ptrdiff_t size
+    cdef cnp.ndarray a
+    for j in range(n):
+        ndim = max(ndim, cnp.PyArray_NDIM(<cnp.ndarray> xs[j]))
+    for d in range(ndim):
+        dims[d] = 1
+    for j in range(n):
+        a = <cnp.ndarray> xs[j]
+        shift = ndim - cnp.PyArray_NDIM(a)
+        for d in range(shift, ndim):
+            size = cnp.PyArray_DIM(a, d - shift)
+            if size != 1:
+                if dims[d] != 1 and dims[d] != size:
+                    return -1
+                dims[d] = size
+    return ndim
+
+
+# --- products -----------------------------------------------------------------------------------------------------------
+
+cdef inline bint rows_of(cnp.ndarray a, int *transposed, ptrdiff_t *leading) noexcept:
+    """Describe a matrix as rows (or as the transpose of rows) with a leading dimension; False where it is neither."""
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(a), s0 = cnp.PyArray_STRIDE(a, 0), s1 = cnp.PyArray_STRIDE(a, 1)
+    cdef ptrdiff_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1)
+    if is_packed(a):
+        transposed[0], leading[0] = 0, n
+        return True
+    if s1 == size and s0 >= n * size and s0 % size == 0:
+        transposed[0], leading[0] = 0, s0 // size
+        return True
+    if s0 == size and s1 >= m * size and s1 % size == 0:
+        transposed[0], leading[0] = 1, s1 // size
+        return True
+    return False
+
+
+cdef int product(int ta, cnp.ndarray a, int tb, cnp.ndarray b, cnp.ndarray out, int accumulate) except -1:
+    """out (+)= op(a) @ op(b) for matrices of one precision; 0 to decline."""
+    cdef int kind = precision(a), fa, fb
+    cdef ptrdiff_t m, n, k, lda, ldb
+    if not rows_of(a, &fa, &lda) or not rows_of(b, &fb, &ldb):
+        return 0
+    m = cnp.PyArray_DIM(a, 1 if ta else 0)
+    k = cnp.PyArray_DIM(a, 0 if ta else 1)
+    n = cnp.PyArray_DIM(b, 0 if tb else 1)
+    fa ^= ta
+    fb ^= tb
+    if kind == 0:
+        kernels.gemm_f32(fa, fb, m, n, k, <float *> cnp.PyArray_DATA(a), lda, <float *> cnp.PyArray_DATA(b), ldb,
+                         <float *> cnp.PyArray_DATA(out), n, accumulate)
+    else:
+        kernels.gemm_f64(fa, fb, m, n, k, <double *> cnp.PyArray_DATA(a), lda, <double *> cnp.PyArray_DATA(b), ldb,
+                         <double *> cnp.PyArray_DATA(out), n, accumulate)
+    return 1
+
+
+cdef inline bint small_matrices(cnp.ndarray a, cnp.ndarray b) noexcept:
+    return (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2 and precision(a) >= 0 and precision(a) == precision(b)
+            and cnp.PyArray_DIM(a, 0) * cnp.PyArray_DIM(a, 1) * max(cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1)) <= OWN_PRODUCT)
+
+
+cdef int product_into(PyObject **slot, int ta, cnp.ndarray a, int tb, cnp.ndarray b) except -1:
+    """Add op(a) @ op(b) to a slot; 0 to decline."""
+    cdef cnp.npy_intp dims[2]
+    cdef int accumulate, fa
+    cdef ptrdiff_t ld
+    cdef cnp.ndarray out
+    if not rows_of(a, &fa, &ld) or not rows_of(b, &fa, &ld):
+        return 0
+    dims[0] = cnp.PyArray_DIM(a, 1 if ta else 0)
+    dims[1] = cnp.PyArray_DIM(b, 0 if tb else 1)
+    out = target_for(slot, 2, dims, a, False, &accumulate)
+    return product(ta, a, tb, b, out, accumulate)
+
+
+@cython.final
+cdef class MatmulKernel(Kernel):
+    """y = a @ b for two matrices."""
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef cnp.ndarray a = <cnp.ndarray> xs[0], b = <cnp.ndarray> xs[1], out
+        cdef cnp.npy_intp dims[2]
+        if not small_matrices(a, b) or cnp.PyArray_DIM(a, 1) != cnp.PyArray_DIM(b, 0):
+            return None
+        dims[0], dims[1] = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(b, 1)
+        out = empty(2, dims, a)
+        return out if product(0, a, 0, b, out, 0) else None
+
+    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+        # g @ bᵀ and aᵀ @ g: the page's transposes of matmul, straight into the slots
+        cdef cnp.ndarray g
+        cdef int k, flipped
+        cdef ptrdiff_t leading
+        if type(<object> gs[0]) is not np_ndarray:
+            return 0
+        g = <cnp.ndarray> gs[0]
+        if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
+            return 0
+        for k in range(2):
+            if targets[1 - k] != NULL and not usable(node.saved[k], g):
+                return 0
+        if targets[0] != NULL:
+            product_into(targets[0], 0, g, 1, <cnp.ndarray> node.saved[1])
+        if targets[1] != NULL:
+            product_into(targets[1], 1, <cnp.ndarray> node.saved[0], 0, g)
+        return 1
+
+
+cdef bint usable(PyObject *saved, cnp.ndarray g) noexcept:
+    cdef int flipped
+    cdef ptrdiff_t leading
+    if saved == NULL or type(<object> saved) is not np_ndarray:
+        return False
+    return small_matrices(<cnp.ndarray> saved, g) and rows_of(<cnp.ndarray> saved, &flipped, &leading)
+
+
+@cython.final
+cdef class AffineKernel(Kernel):
+    """y = x @ weightᵀ + bias for a matrix x: the bias is laid out first and the product added to it."""
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef cnp.ndarray x = <cnp.ndarray> xs[0], w = <cnp.ndarray> xs[1], b = <cnp.ndarray> xs[2], out
+        cdef cnp.npy_intp dims[2]
+        cdef PyObject *ys[1]
+        if (not small_matrices(x, w) or cnp.PyArray_DIM(x, 1) != cnp.PyArray_DIM(w, 1) or cnp.PyArray_NDIM(b) != 1
+                or precision(b) != precision(x) or cnp.PyArray_DIM(b, 0) != cnp.PyArray_DIM(w, 0)):
+            return None
+        dims[0], dims[1] = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(w, 0)
+        out = empty(2, dims, x)
+        ys[0] = <PyObject *> b
+        if not run_nd(kernels.copy[precision(x)], 1, 2, <ptrdiff_t *> dims, ys, out, NULL, 0):
+            return None
+        return out if product(0, x, 1, w, out, 1) else None
+
+    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+        # g @ weight, gᵀ @ x, and g summed over its rows
+        cdef cnp.ndarray g, out
+        cdef int flipped, accumulate
+        cdef ptrdiff_t leading
+        cdef Node parent
+        cdef PyObject *ys[1]
+        if type(<object> gs[0]) is not np_ndarray:
+            return 0
+        g = <cnp.ndarray> gs[0]
+        if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
+            return 0
+        if targets[0] != NULL and not usable(node.saved[1], g) or targets[1] != NULL and not usable(node.saved[0], g):
+            return 0
+        if targets[0] != NULL:
+            product_into(targets[0], 0, g, 0, <cnp.ndarray> node.saved[1])
+        if targets[1] != NULL:
+            product_into(targets[1], 1, g, 0, <cnp.ndarray> node.saved[0])
+        if targets[2] != NULL:
+            parent = <Node> node.parents[2]
+            out = target_for(targets[2], parent.ndim, <cnp.npy_intp *> parent.dims, g, True, &accumulate)
+            ys[0] = <PyObject *> g
+            if not run_nd(kernels.copy[precision(g)], 1, 2, <ptrdiff_t *> cnp.PyArray_DIMS(g), ys, out, NULL, 1):
+                raise RuntimeError("an array with strides that are no multiple of its element size")
+        return 1
+
+
+@cython.final
+cdef class GetitemKernel(Kernel):
+    """Integers and slices: a view forward; backward adds into the operand's own slot, so T slices cost T, not T²."""
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef object index = params["index"]
+        if not basic(index):
+            return None
+        out = (<object> xs[0])[index]
+        return out if type(out) is np_ndarray else None
+
+    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+        cdef object index = (<object> node.params)["index"], part
+        cdef int accumulate
+        cdef Node parent
+        cdef cnp.ndarray out
+        if type(<object> gs[0]) is not np_ndarray or targets[0] == NULL or not basic(index):
+            return 0
+        parent = <Node> node.parents[0]
+        if targets[0][0] != NULL and type(<object> targets[0][0]) is not np_ndarray:
+            return 0
+        out = target_for(targets[0], parent.ndim, <cnp.npy_intp *> parent.dims, <cnp.ndarray> gs[0], True,
+                         &accumulate)
+        part = (<object> out)[index]
+        np_add(part, <object> gs[0], part)
+        return 1
+
+
+cdef object np_add = np.add
+
+
+cdef bint basic(object index):
+    cdef object part
+    if type(index) is int or type(index) is slice:
+        return True
+    if type(index) is not tuple:
+        return False
+    for part in <tuple> index:
+        if type(part) is not int and type(part) is not slice and part is not None and part is not Ellipsis:
+            return False
+    return True
+
+
+def connect(page):
+    """Give the records of the page their compiled kernels."""
+    cdef const mg_elementwise *e = kernels.elementwise
+    cdef ElementwiseKernel kernel
+    while e.name != NULL:
+        op = page.records.get(e.name.decode())
+        if op is not None:
+            kernel = ElementwiseKernel.__new__(ElementwiseKernel)
+            kernel.entry = e
+            kernel.params = tuple(op.params)
+            op.compiled = kernel
+        e += 1
+    for name, kind in (("matmul", MatmulKernel), ("affine", AffineKernel), ("getitem", GetitemKernel)):
+        op = page.records.get(name)
+        if op is not None:
+            op.compiled = kind()

@@ -1,0 +1,245 @@
+"""Which lane owns an array, and what the array lane needs to know of its namespace.
+
+The compiled lane takes float32 and float64 NumPy arrays. Everything else, and every other array library, runs here: the page's
+formulas evaluated over an array namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from .errors import DeviceError, DTypeError, MissingExtraError
+from .op import LANES, PAGE
+
+__all__ = [
+    "ArrayLane", "array_lane", "compiled_lane", "default_device", "get_default_dtype", "lane_for_device", "set_default_dtype",
+]
+
+_default = [np.dtype("float32")]
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the dtype of tensors made from Python floats: "float32" (the default) or "float64"."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype("float32"), np.dtype("float64")):
+        raise DTypeError(f"the default dtype is float32 or float64, not {dtype}")
+    _default[0] = dtype
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """Return the dtype of tensors made from Python floats."""
+    return _default[0]
+
+
+class Functions:
+    """The scalar functions of formulas over an array namespace."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        for name in ("exp", "expm1", "log", "log1p", "sqrt", "abs", "sign", "tanh", "sin", "cos", "maximum", "minimum", "floor"):
+            setattr(self, name, getattr(xp, name))
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        if condition.dtype != self.xp.bool:
+            condition = condition != 0
+        return self.xp.where(condition, a, b)
+
+    def rsqrt(self, x: Any) -> Any:
+        return 1 / self.xp.sqrt(x)
+
+    def sigmoid(self, x: Any) -> Any:
+        small = self.xp.exp(-self.xp.abs(x))  # never overflows
+        return self.xp.where(x >= 0, 1 / (1 + small), small / (1 + small))
+
+    def softplus(self, x: Any) -> Any:
+        return self.xp.maximum(x, 0 * x) + self.xp.log1p(self.xp.exp(-self.xp.abs(x)))
+
+    def erf(self, x: Any) -> Any:
+        return _erf(self.xp, x)
+
+
+def _erf(xp: Any, x: Any) -> Any:
+    """Error function by W. J. Cody's rational approximations, Math. Comp. 23 (1969), in array operations alone."""
+    size = xp.abs(x)
+    safe = xp.where(size < 26.0, size, xp.ones_like(size) * 26.0)
+    small = xp.where(size < 0.5, x, xp.zeros_like(x))
+    square = small * small
+    near = small * _ratio(square, _ERF_NEAR)
+    middle = xp.where(size < 4.0, safe, xp.ones_like(safe) * 4.0)
+    tail_middle = xp.exp(-middle * middle) * _ratio(middle, _ERF_MIDDLE)
+    far = xp.where(size < 4.0, xp.ones_like(safe) * 4.0, safe)
+    inverse = 1 / (far * far)
+    tail_far = xp.exp(-far * far) / far * (1 / math.sqrt(math.pi) - inverse * _ratio(inverse, _ERF_FAR))
+    tail = xp.where(size < 4.0, tail_middle, tail_far)
+    return xp.where(size < 0.5, near, xp.where(xp.isnan(x), x, xp.sign(x) * (1 - tail)))
+
+
+def _ratio(x: Any, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
+    above, below = (sum_horner(x, side) for side in coefficients)
+    return above / below
+
+
+def sum_horner(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """Evaluate a polynomial, highest power first."""
+    total = 0 * x + coefficients[0]
+    for c in coefficients[1:]:
+        total = total * x + c
+    return total
+
+
+_ERF_NEAR = (
+    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_ERF_MIDDLE = (
+    (
+        2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
+        8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
+    ),
+    (
+        1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+        3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
+    ),
+)
+_ERF_FAR = (
+    (
+        1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+        1.60837851487422766e-2, 6.58749161529837803e-4,
+    ),
+    (
+        1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+        2.33520497626869185e-3,
+    ),
+)
+
+
+class ArrayLane:
+    """One array library: its namespace, its device's name, and the conversions that operations need."""
+
+    def __init__(self, xp: Any, device: str) -> None:
+        self.xp = xp
+        self.device = device
+        self.functions = Functions(xp)
+
+    def asarray(self, value: Any) -> Any:
+        """Make an array; Python floats get the default dtype, arrays keep theirs."""
+        if hasattr(value, "dtype"):
+            return self.xp.asarray(value)
+        found = np.asarray(value)
+        if found.dtype.kind == "f":
+            found = found.astype(get_default_dtype())
+        if found.dtype.kind not in "fiub":
+            raise DTypeError(f"cannot make a tensor of {type(value).__name__} (elements of type {found.dtype})")
+        return self.xp.asarray(found)
+
+    def is_scalar(self, value: Any) -> bool:
+        return isinstance(value, bool | int | float | np.generic)
+
+    def scalar_kind(self, value: Any) -> str:
+        return "b" if isinstance(value, bool | np.bool_) else "i" if isinstance(value, int | np.integer) else "f"
+
+    def kind(self, array: Any) -> str:
+        """Return "f", "i" or "b" for what we compute with, another letter for what we do not."""
+        kind = np.dtype(str(array.dtype).rpartition(".")[2]).kind
+        if kind == "f":
+            return "f" if array.dtype.itemsize in (4, 8) else "h"
+        return "i" if kind in "iu" else kind
+
+    def default_dtype(self) -> Any:
+        return getattr(self.xp, get_default_dtype().name)
+
+    def common_dtype(self, values: list[Any]) -> Any:
+        """Return NumPy's common dtype of integer and boolean arrays; Python scalars do not widen it."""
+        arrays = [v for v in values if hasattr(v, "dtype") and not isinstance(v, np.generic)]
+        if not arrays:
+            return None
+        if all(self.kind(a) == "b" for a in arrays) and any(self.scalar_kind(v) == "i" for v in values if self.is_scalar(v)):
+            return self.xp.int64
+        return self.xp.result_type(*[a.dtype for a in arrays])
+
+    def cast(self, value: Any, dtype: Any) -> Any:
+        if hasattr(value, "dtype") and not isinstance(value, np.generic):
+            return value if dtype is None or value.dtype == dtype else self.xp.astype(value, dtype)
+        if isinstance(value, np.generic):
+            value = value.item()
+        return self.xp.asarray(value, dtype=dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self.xp.zeros(shape, dtype=dtype)
+
+    def index_add(self, out: Any, index: Any, values: Any) -> Any:
+        """Add `values` at ``out[index]``, repeated indices counting each time; returns `out`."""
+        if _is_basic(index):
+            out[index] += values
+        else:
+            np.add.at(out, index, values)
+        return out
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+
+def _is_basic(index: Any) -> bool:
+    parts = index if type(index) is tuple else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, slice | int) and not isinstance(part, bool) for part in parts)
+
+
+NUMPY = ArrayLane(np, "cpu")
+LANES[np.ndarray] = NUMPY
+
+default_device = "cpu"
+
+
+def lane_for_device(device: str) -> ArrayLane:
+    """Return the lane of "cpu" or "cuda".
+
+    Raises:
+        DeviceError: an unknown device, or no GPU. MissingExtraError: CuPy is not installed.
+    """
+    if device == "cpu":
+        return NUMPY
+    if device.split(":")[0] == "cuda":
+        raise MissingExtraError('device="cuda"', "cuda")
+    raise DeviceError(f"unknown device {device!r}; known: cpu, cuda")
+
+
+def array_lane(array: Any) -> ArrayLane:
+    """Return the lane that owns an array.
+
+    Raises:
+        DTypeError: an object that is no array of a known library.
+    """
+    lane = LANES.get(type(array))
+    if lane is None:
+        raise DTypeError(f"{type(array).__name__} is no array of a known library")
+    return lane
+
+
+@contextlib.contextmanager
+def compiled_lane(on: bool) -> Iterator[None]:
+    """Switch the compiled lane off (or on) for all operations: with it off the array lane does everything."""
+    kept = {op: op.compiled for op in PAGE}
+    try:
+        if not on:
+            for op in kept:
+                op.compiled = None
+        yield
+    finally:
+        for op, kernel in kept.items():
+            op.compiled = kernel
+
+
+def is_array(x: Any) -> bool:
+    """Say whether `x` is an array of a known lane (not a tensor)."""
+    return type(x) in LANES
+
+
+def array_of(x: Any) -> Any:
+    """Return the array behind a tensor or array."""
+    return _core.data_of(x)

@@ -1,0 +1,385 @@
+"""Functional derivatives: functions of functions, nested to any order, over arrays, tensors and trees of them.
+
+Every transform runs the function once on fresh leaves, then sweeps the recorded graph backward or pushes tangents forward
+along it. Gradients are values of the sweep and never touch ``.grad``; a recorded sweep is part of the outer graph, which is
+all that nesting needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core, ops
+from ._core import TensorBase
+from .backend import array_lane
+from .errors import DTypeError, GraphError, MinigradError, ShapeError
+from .function import Function
+from .tensor import Tensor, as_tensor
+
+__all__ = ["checkpoint", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+
+Tree = Any
+"""A tensor, an array, a number, or tuples, lists and dicts of them."""
+
+
+# --- trees --------------------------------------------------------------------------------------------------------------
+
+
+def flatten(tree: Tree) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
+    """Return a tree's leaves and the function that builds the same tree from others. Dicts go in order of their keys' text."""
+    if isinstance(tree, dict):
+        keys = sorted(tree, key=str)
+        parts = [flatten(tree[key]) for key in keys]
+        return _join(parts, lambda built: {key: built[keys.index(key)] for key in tree})
+    if isinstance(tree, tuple | list):
+        parts = [flatten(item) for item in tree]
+        if hasattr(tree, "_fields"):
+            return _join(parts, lambda built: type(tree)(*built))
+        return _join(parts, lambda built: type(tree)(built))
+    if tree is None:
+        return [], lambda leaves: None
+    return [tree], lambda leaves: leaves[0]
+
+
+def _join(
+    parts: list[tuple[list[Any], Callable[[Sequence[Any]], Tree]]], build: Callable[[list[Any]], Tree]
+) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
+    sizes = [len(leaves) for leaves, _ in parts]
+
+    def rebuild(leaves: Sequence[Any]) -> Tree:
+        built, start = [], 0
+        for size, (_, part) in zip(sizes, parts, strict=True):
+            built.append(part(leaves[start : start + size]))
+            start += size
+        return build(built)
+
+    return [leaf for leaves, _ in parts for leaf in leaves], rebuild
+
+
+def _plain(leaf: Any) -> bool:
+    return not isinstance(leaf, TensorBase)
+
+
+def _float_tensor(x: Any, what: str) -> Tensor:
+    t = as_tensor(x)
+    if t.dtype.kind != "f":
+        if isinstance(x, int) and not isinstance(x, bool):
+            return as_tensor(float(x))
+        raise DTypeError(f"{what} has elements of type {t.dtype}; derivatives are taken with respect to floats")
+    return t
+
+
+def _fresh(x: Any, what: str) -> Tensor:
+    """Return a new place in the graph with x's value: a leaf, or a link to x where x itself may be differentiated."""
+    t = _float_tensor(x, what)
+    if t.requires_grad:
+        with _core.Recording(True):
+            return ops.clone(t)
+    return _core.tensor(_core.data_of(t), True, t.name)  # type: ignore[no-any-return]
+
+
+class _Call:
+    """One run of a function on fresh inputs."""
+
+    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], kwargs: dict[str, Any]):
+        if not callable(f):
+            raise MinigradError(f"{f!r} is not a function")
+        self.single = isinstance(argnums, int)
+        chosen = [argnums] if isinstance(argnums, int) else list(argnums)
+        for place in chosen:
+            if not -len(args) <= place < len(args):
+                raise MinigradError(f"argnums names argument {place}, but the function was called with {len(args)}")
+        chosen = [place % len(args) for place in chosen]
+        leaves, self.rebuild = flatten([args[place] for place in chosen])
+        self.given = leaves
+        self.inputs = [_fresh(leaf, f"argument {chosen[0] if len(chosen) == 1 else chosen}") for leaf in leaves]
+        # Whoever passes arrays gets arrays back; inside another transform everything is a tensor already.
+        self.arrays = all(_plain(leaf) for leaf in leaves)
+        full = list(args)
+        for place, tree in zip(chosen, self.rebuild(self.inputs), strict=True):
+            full[place] = tree
+        with _core.Recording(True):
+            self.output = f(*full, **kwargs)
+
+    def tree(self, leaves: Sequence[Any]) -> Tree:
+        built = self.rebuild(leaves)
+        return built[0] if self.single else tuple(built)
+
+    def outer(self, outputs: list[Any]) -> bool:
+        """Whether somebody outside can differentiate results of this call."""
+        return _core.is_recording() and bool(outputs) and bool(_core.other_leaves(outputs, self.inputs))
+
+    def hand_out(self, t: Any) -> Any:
+        return t.numpy() if self.arrays and t.device == "cpu" else _core.data_of(t) if self.arrays else t
+
+
+def _scalar(y: Any, name: str) -> Tensor:
+    if not isinstance(y, TensorBase):
+        raise GraphError(f"{name}: the function returned {type(y).__name__}, not a tensor computed from its arguments")
+    if y.size != 1:
+        raise ShapeError(f"{name}: the function returned a tensor of shape {tuple(y.shape)}; it has to return a scalar")
+    return y  # type: ignore[return-value]
+
+
+def _sweep(outputs: list[Tensor], cotangents: list[Tensor], call: _Call, keep: bool = False) -> list[Tensor]:
+    """Gradients of the call's inputs; zeros where the outputs do not depend on an input."""
+    live = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if isinstance(y, TensorBase) and y.requires_grad]
+    outer = call.outer([y for y, _ in live]) or any(g.requires_grad for _, g in live)
+    found: list[Any] = [None] * len(call.inputs)
+    if live:
+        found = _core.sweep([y for y, _ in live], [g for _, g in live], call.inputs, outer, outer or keep)
+    return [_zeros(x) if g is None else g for g, x in zip(found, call.inputs, strict=True)]
+
+
+def _zeros(x: Tensor) -> Tensor:
+    data = _core.data_of(x)
+    return _core.tensor(array_lane(data).xp.zeros_like(data))  # type: ignore[no-any-return]
+
+
+def _ones(y: Tensor) -> Tensor:
+    data = _core.data_of(y)
+    return _core.tensor(array_lane(data).xp.ones_like(data))  # type: ignore[no-any-return]
+
+
+def _cut(y: Any) -> Any:
+    return y.detach() if isinstance(y, TensorBase) else y
+
+
+# --- transforms -----------------------------------------------------------------------------------------------------------
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """Return a function that computes ``(f(x), df/dx)`` for a scalar-valued f.
+
+    Args:
+        f: takes tensors (or trees of them) and returns a scalar tensor, or ``(scalar, anything)`` with `has_aux`.
+        argnums: which argument, or arguments, to differentiate.
+
+    Returns:
+        A function of f's arguments. Arrays in give arrays out, tensors give tensors. With several argnums the gradient is a tuple.
+
+    Raises:
+        ShapeError: f returned no scalar. GraphError: f returned no tensor.
+    """
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(f, args, argnums, kwargs)
+        output, aux = call.output if has_aux else (call.output, None)
+        y = _scalar(output, "grad")
+        grads = _sweep([y], [_ones(y)], call)
+        value = y if call.outer([y]) else _cut(y)
+        result = call.hand_out(value), call.tree([call.hand_out(g) for g in grads])
+        return ((result[0], aux), result[1]) if has_aux else result
+
+    return wrapped
+
+
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """Return a function that computes the gradient of a scalar-valued f; nests to any order.
+
+    Arguments as :func:`value_and_grad`.
+
+    >>> import minigrad as mg
+    >>> mg.grad(mg.grad(lambda x: x * x * x))(2.0)
+    array(12., dtype=float32)
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
+
+
+def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """Return ``(f(*primals), pull)``; ``pull(cotangent)`` gives the vector-Jacobian product for every primal.
+
+    The cotangent has the structure and shapes of f's output; `pull` may be called any number of times.
+    """
+    call = _Call(f, primals, tuple(range(len(primals))), {})
+    outputs, build = flatten(call.output)
+
+    def pull(cotangent: Any) -> tuple[Any, ...]:
+        gs, _ = flatten(cotangent)
+        if len(gs) != len(outputs):
+            raise ShapeError(f"vjp: a cotangent with {len(gs)} parts for an output with {len(outputs)}")
+        seeds = [_checked(g, y, "cotangent") for g, y in zip(gs, outputs, strict=True)]
+        grads = _sweep(outputs, seeds, call, keep=True)
+        return tuple(call.rebuild([call.hand_out(g) for g in grads]))
+
+    values = [y if not isinstance(y, TensorBase) else y if call.outer([y]) else _cut(y) for y in outputs]
+    return build([call.hand_out(v) if isinstance(v, TensorBase) else v for v in values]), pull
+
+
+def _checked(g: Any, like: Any, what: str) -> Tensor:
+    if not isinstance(like, TensorBase):
+        raise GraphError(f"the function returned {type(like).__name__} where a tensor was expected")
+    if isinstance(g, float | int):
+        g = np.full(like.shape, g, dtype=like.dtype) if not like.shape else np.asarray(g, dtype=like.dtype)
+    t = as_tensor(g)
+    if tuple(t.shape) != tuple(like.shape):
+        raise ShapeError(f"a {what} of shape {tuple(t.shape)} for a value of shape {tuple(like.shape)}")
+    if t.dtype != like.dtype:
+        raise DTypeError(f"a {what} of {t.dtype} for a value of {like.dtype}")
+    return t
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Return ``(f(*primals), J · tangents)``, computed forward along the recorded graph.
+
+    Args:
+        primals, tangents: tuples of the same structure and shapes.
+    """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise MinigradError("jvp takes tuples: jvp(f, (x,), (t,))")
+    call = _Call(f, tuple(primals), tuple(range(len(primals))), {})
+    ts, _ = flatten(list(tangents))
+    if len(ts) != len(call.inputs):
+        raise ShapeError(f"jvp: {len(ts)} tangents for {len(call.inputs)} primals")
+    moves = [_checked(t, x, "tangent") for t, x in zip(ts, call.inputs, strict=True)]
+    outputs, build = flatten(call.output)
+    for y in outputs:
+        if not isinstance(y, TensorBase):
+            raise GraphError(f"jvp: the function returned {type(y).__name__}, not a tensor computed from its arguments")
+    live = [y for y in outputs if y.requires_grad]
+    outer = call.outer(live) or _core.is_recording() and any(t.requires_grad for t in moves)
+    moved = _core.push(call.inputs, moves, live, outer) if live else []
+    by_output = {id(y): t for y, t in zip(live, moved, strict=True)}
+    pushed = [by_output.get(id(y)) for y in outputs]
+    filled = [_zeros(y) if t is None else t for t, y in zip(pushed, outputs, strict=True)]
+    values = [y if outer else _cut(y) for y in outputs]
+    return build([call.hand_out(v) for v in values]), build([call.hand_out(t) for t in filled])
+
+
+def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str = "reverse") -> Callable[..., Any]:
+    """Return a function that computes the full Jacobian of f, of shape ``y.shape + x.shape``.
+
+    Args:
+        f: returns one tensor.
+        argnums: one argument (the result is an array or a tree), or several (a tuple of them).
+        mode: "reverse" (one sweep per output element) or "forward" (one push per input element); the numbers are the same.
+    """
+    if mode not in ("reverse", "forward"):
+        raise MinigradError(f"mode is 'reverse' or 'forward', not {mode!r}")
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(f, args, argnums, kwargs)
+        y = call.output
+        if not isinstance(y, TensorBase):
+            raise GraphError(f"jacobian: the function returned {type(y).__name__}, not one tensor computed from its arguments")
+        rows = _rows(y, call) if mode == "reverse" else _columns(y, call)
+        return call.tree([call.hand_out(j) for j in rows])
+
+    return wrapped
+
+
+def _basis(x: Any) -> list[Tensor]:
+    """Return the unit vectors of a tensor's space."""
+    data = _core.data_of(x)
+    lane = array_lane(data)
+    eye = lane.xp.reshape(lane.xp.eye(x.size, dtype=data.dtype), (x.size, *x.shape))
+    return [_core.tensor(eye[k, ...]) for k in range(x.size)]
+
+
+def _rows(y: Any, call: _Call) -> list[Tensor]:
+    rows = [_sweep([y], [e], call, keep=True) for e in _basis(y)]
+    if not rows:
+        return [ops.reshape(_zeros(x), (*y.shape, *x.shape)) for x in call.inputs]
+    return [ops.reshape(ops.stack([row[k] for row in rows]), (*y.shape, *x.shape)) for k, x in enumerate(call.inputs)]
+
+
+def _columns(y: Any, call: _Call) -> list[Tensor]:
+    outer = call.outer([y]) if y.requires_grad else False
+    out = []
+    for k, x in enumerate(call.inputs):
+        columns = []
+        for e in _basis(x):
+            moved = _core.push([call.inputs[k]], [e], [y], outer)[0] if y.requires_grad else None
+            columns.append(_zeros(y) if moved is None else moved)
+        stacked = ops.stack(columns, axis=len(y.shape))
+        out.append(ops.reshape(stacked, (*y.shape, *x.shape)))
+    return out
+
+
+def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """Return a function that computes the Hessian of a scalar-valued f (one array argument), of shape ``x.shape + x.shape``."""
+    return jacobian(grad(f, argnums), argnums)
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Return the Hessian of a scalar-valued f times `tangents`, forward over reverse, without building the Hessian.
+
+    Args:
+        primals, tangents: tuples of the same structure and shapes. One primal gives one result, several a tuple.
+    """
+    several = len(primals) > 1
+    return jvp(grad(f, tuple(range(len(primals))) if several else 0), primals, tangents)[1]
+
+
+# --- recomputation ----------------------------------------------------------------------------------------------------------
+
+
+class _Checkpoint(Function):
+    """One node for a whole function: forward keeps its inputs alone; backward runs it again, recorded, and sweeps that."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Callable[..., Any], outputs: list[Any], n_leaves: int, *operands: Any) -> Any:
+        ctx.run, ctx.n_leaves = run, n_leaves
+        ctx.save_for_backward(*operands)
+        return tuple(_cut(y) for y in outputs)
+
+    @staticmethod
+    def again(ctx: Any) -> tuple[list[Any], list[Any]]:
+        """Return the outputs of a second, recorded run, and its places to differentiate: fresh inputs, then closed-over leaves."""
+        saved = ctx.saved_tensors
+        inputs = [_fresh(x, "checkpoint") if x.dtype.kind == "f" else x for x in saved[: ctx.n_leaves]]
+        with _core.Recording(True):
+            outputs = ctx.run(inputs)
+        return outputs, [*inputs, *saved[ctx.n_leaves :]]
+
+    @staticmethod
+    def backward(ctx: Any, *gs: Any) -> Any:
+        recorded = _core.is_recording()
+        outputs, places = _Checkpoint.again(ctx)
+        live = [(y, g) for y, g in zip(outputs, gs, strict=True) if y.requires_grad]
+        # The second run may hang on nodes outside of it, which are not ours to free.
+        grads = _core.sweep([y for y, _ in live], [g for _, g in live], places, recorded, True)
+        return (None, None, None, *grads)
+
+    @staticmethod
+    def jvp(ctx: Any, *ts: Any) -> Any:
+        outputs, places = _Checkpoint.again(ctx)
+        moving = [(x, t) for x, t in zip(places, ts[3:], strict=True) if t is not None]
+        return tuple(_core.push([x for x, _ in moving], [t for _, t in moving], outputs, _core.is_recording()))
+
+
+def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
+    """Run ``f(*args)`` and keep only its inputs: backward runs it again. Memory for time, the same numbers.
+
+    `args` and the result may be trees. Tensors that f closes over (a module's parameters) get their gradients as well. Random
+    numbers drawn inside f would differ in the second run: draw them outside.
+    """
+    leaves, rebuild = flatten(list(args))
+    tensors = [k for k, x in enumerate(leaves) if isinstance(x, TensorBase)]
+    if not _core.is_recording():
+        return f(*args)
+
+    def run(inputs: Sequence[Any]) -> list[Any]:
+        full = list(leaves)
+        for place, x in zip(tensors, inputs, strict=True):
+            full[place] = x
+        outputs, shape[0] = flatten(f(*rebuild(full)))
+        return outputs
+
+    shape: list[Any] = [None]
+    inputs = [_core.tensor(_core.data_of(leaves[k]), leaves[k].requires_grad) for k in tensors]
+    outputs = run(inputs)
+    if not any(y.requires_grad for y in outputs):
+        return shape[0](outputs)
+    closed = [_core.result_of(node, 0, None) for node in _core.other_leaves(outputs, [x for x in inputs if x.requires_grad])]
+    leaves = [None if k in tensors else x for k, x in enumerate(leaves)]
+    return shape[0](list(_Checkpoint.apply(run, outputs, len(tensors), *[flatten(list(args))[0][k] for k in tensors], *closed)))

@@ -1,0 +1,45 @@
+/* The compiled lane's kernels, as the Cython side sees them: plain C types, one table for the instruction set of this CPU. */
+#ifndef MG_CPU_H
+#define MG_CPU_H
+
+#include <stddef.h>
+
+#define MG_MAX_ARGS 8      /* operands and parameters of an element-wise op, and one more for g or y */
+#define MG_MAX_DIMS 64
+#define MG_RESULT (1u << 15)
+
+typedef void (*mg_loop)(char **p, const ptrdiff_t *s, ptrdiff_t n, int accumulate);
+
+/* Derivative rule of one operand: inputs are g, then the arguments of the mask in order (operands, parameters, then the result). */
+typedef struct {
+    mg_loop loop[2]; /* float, double; NULL where the op has no rule */
+    unsigned mask;
+    int identity; /* the partial is 1: the contribution is g itself */
+} mg_rule;
+
+typedef struct {
+    const char *name;
+    int n_operands, n_params;
+    mg_loop forward[2];
+    mg_rule rules[4];
+} mg_elementwise;
+
+typedef struct {
+    const char *isa;
+    const mg_elementwise *elementwise; /* ends with a NULL name */
+    mg_loop copy[2];
+    /* row-major C[m,n] (+)= op(A)[m,k] op(B)[k,n] */
+    void (*gemm_f32)(int ta, int tb, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, ptrdiff_t lda, const float *b,
+                     ptrdiff_t ldb, float *c, ptrdiff_t ldc, int accumulate);
+    void (*gemm_f64)(int ta, int tb, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const double *a, ptrdiff_t lda, const double *b,
+                     ptrdiff_t ldb, double *c, ptrdiff_t ldc, int accumulate);
+} mg_kernels;
+
+/* The kernels of the best instruction set; NULL if MINIGRAD_ISA names one that this CPU does not have. */
+const mg_kernels *mg_cpu_kernels(void);
+
+/* Run a loop over n-dimensional operands: `n_in` inputs, then the output; strides[j * ndim + d] in elements. */
+void mg_run(mg_loop loop, int itemsize, int n_in, int ndim, const ptrdiff_t *dims, char *const *p, const ptrdiff_t *strides,
+            int accumulate);
+
+#endif

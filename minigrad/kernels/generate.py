@@ -1,0 +1,94 @@
+"""Write the C loops of the element-wise page: run by setup.py before the compiler, on the page itself."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+OUTPUT = Path(__file__).resolve().parent / "generated"
+HOST = "_minigrad_page"  # a name of its own, so that an installed minigrad in the same process is left alone
+
+
+def load_page() -> list[Any]:
+    """Import the page's modules without the compiled core, which does not exist yet, and return the element-wise records."""
+
+    def package(name: str, path: Path) -> types.ModuleType:
+        module = types.ModuleType(name)
+        module.__path__ = [str(path)]
+        sys.modules[name] = module
+        return module
+
+    class OpBase:
+        def _wire(self, name: str, *rest: Any) -> None:
+            self.name = name
+
+    package(HOST, PACKAGE)
+    package(f"{HOST}.ops", PACKAGE / "ops")
+    core = types.ModuleType(f"{HOST}._core")
+    core.OpBase = OpBase  # type: ignore[attr-defined]
+    core.__getattr__ = lambda name: None  # type: ignore[method-assign]
+    sys.modules[core.__name__] = core
+    for path in sorted((PACKAGE / "ops").glob("*.py")):
+        if path.stem != "__init__":
+            importlib.import_module(f"{HOST}.ops.{path.stem}")
+    page = sys.modules[f"{HOST}.op"].PAGE
+    return [op for op in page if op.kind == "elementwise"]
+
+
+def loops(op: Any, formula: Any) -> tuple[list[str], str]:
+    """Return the C functions and the table row of one record."""
+    arguments = [*op.operands, *op.params]
+    functions = [function(op.name, arguments, formula.to_c(op.value_expr))]
+    rows = []
+    for operand in op.operands:
+        rule = op.rules.get(operand)
+        if rule is None:
+            rows.append("{{NULL, NULL}, 0, 0}")
+            continue
+        names = [name for name in [*arguments, "y"] if name in rule.names]
+        bits = [f"1u << {arguments.index(name)}" if name in arguments else "MG_RESULT" for name in names]
+        identity = rule.source == "1"
+        body = "g" if identity else f"g * ({formula.to_c(rule.expr)})"
+        functions.append(function(f"{op.name}_d_{operand}", ["g", *names], body))
+        rows.append(f"{{MG_BOTH({op.name}_d_{operand}), {' | '.join(bits) or '0'}, {int(identity)}}}")
+    table = (
+        f'{{"{op.name}", {len(op.operands)}, {len(op.params)}, MG_BOTH({op.name}), {{{", ".join(rows)}}}}},'
+    )
+    return functions, table
+
+
+def function(name: str, names: list[str], body: str) -> str:
+    parameters = ", ".join(f"V {n}" for n in names)
+    values = ", ".join(f"v[{k}]" for k in range(len(names)))
+    return (
+        f"MG_INLINE V MG_NAME(e_{name})({parameters}) {{ return {body}; }}\n"
+        f"MG_LOOP({len(names)}, {name}, {values})\n"
+    )
+
+
+def main() -> list[str]:
+    """Write generated/*.h where they have changed; return their paths."""
+    records = load_page()
+    formula = sys.modules[f"{HOST}.formula"]
+    parts = [loops(op, formula) for op in records]
+    files = {
+        "elementwise.h": "/* Generated from the element-wise page: one loop per value and per partial derivative. */\n"
+        + "".join(text for functions, _ in parts for text in functions),
+        "elementwise_table.h": "/* Generated from the element-wise page. */\n" + "\n".join(row for _, row in parts) + "\n",
+    }
+    OUTPUT.mkdir(exist_ok=True)
+    written = []
+    for name, text in files.items():
+        path = OUTPUT / name
+        if not path.exists() or path.read_text() != text:  # untouched files do not trigger a rebuild
+            path.write_text(text)
+        written.append(str(path))
+    return written
+
+
+if __name__ == "__main__":
+    print("\n".join(main()))

@@ -1,0 +1,77 @@
+/* Instruction sets: how a translation unit compiles one source for several of them, and which one this CPU
+ * runs.
+ *
+ *     #include "isa.h"
+ *     #if MG_X86
+ *     MG_BEGIN_AVX512
+ *     #define MG_ISA avx512
+ *     #define MG_BYTES 64
+ *     ... #define MG_BITS 32, #include "vec.h", loops; then the same with MG_BITS 64 ...
+ *     #undef MG_ISA
+ *     #undef MG_BYTES
+ *     MG_END
+ *     #endif
+ *
+ * likewise MG_BEGIN_AVX2 (avx2, 32 bytes). The baseline (base, 16 bytes: SSE2 on x86-64, NEON on arm64)
+ * needs no markers and exists everywhere. Include every system header before the first marker: a header that
+ * is first seen between markers would define its inline functions for that instruction set only.
+ */
+#ifndef MG_ISA_H
+#define MG_ISA_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#define MG_X86 1
+#include <immintrin.h>
+#else
+#define MG_X86 0
+#endif
+
+/* AVX-512 here means the part that every such server and desktop CPU has. */
+#if defined(__clang__)
+#define MG_PRAGMA(words) _Pragma(#words)
+#define MG_BEGIN_AVX512                                                                                      \
+    MG_PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))),   \
+                                   apply_to = function))
+#define MG_BEGIN_AVX2                                                                                        \
+    MG_PRAGMA(clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function))
+#define MG_END MG_PRAGMA(clang attribute pop)
+#else
+#define MG_BEGIN_AVX512                                                                                      \
+    _Pragma("GCC push_options") _Pragma("GCC target(\"avx512f,avx512dq,avx512vl,avx512bw,avx2,fma\")")
+#define MG_BEGIN_AVX2 _Pragma("GCC push_options") _Pragma("GCC target(\"avx2,fma\")")
+#define MG_END _Pragma("GCC pop_options")
+/* GCC notes that passing wide vectors differs between ABIs; ours never cross a translation unit. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+enum { MG_ISA_BASE = 0, MG_ISA_AVX2 = 1, MG_ISA_AVX512 = 2 };
+
+/* The best instruction set of this CPU, or the one that the environment variable MINIGRAD_ISA (base, avx2,
+ * avx512) asks for; -1 if the variable holds another word or a set that this CPU does not have. An empty
+ * variable counts as unset. */
+__attribute__((unused)) static int mg_isa_detect(void)
+{
+    static const char *const names[] = {"base", "avx2", "avx512"};
+    int best = MG_ISA_BASE;
+#if MG_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        best = MG_ISA_AVX2;
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+            best = MG_ISA_AVX512;
+    }
+#endif
+    const char *wish = getenv("MINIGRAD_ISA");
+    if (wish == NULL || *wish == '\0')
+        return best;
+    for (int isa = MG_ISA_BASE; isa <= best; isa++)
+        if (strcmp(wish, names[isa]) == 0)
+            return isa;
+    return -1;
+}
+
+#endif

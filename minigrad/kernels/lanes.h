@@ -1,0 +1,23 @@
+/* Both precisions of one instruction set, and its table of kernels. Included by cpu.c with MG_ISA and MG_BYTES set. */
+#define MG_BITS 32
+#include "vec.h"
+#include "gemm.h"
+#include "loops.h"
+#include "generated/elementwise.h"
+#undef MG_BITS
+
+#define MG_BITS 64
+#include "vec.h"
+#include "gemm.h"
+#include "loops.h"
+#include "generated/elementwise.h"
+#undef MG_BITS
+
+static const mg_elementwise MG_CAT2(mg_elementwise_, MG_ISA)[] = {
+#include "generated/elementwise_table.h"
+    {NULL, 0, 0, {NULL, NULL}, {{{NULL, NULL}, 0, 0}}},
+};
+
+static const mg_kernels MG_CAT2(mg_kernels_, MG_ISA) = {
+    MG_QUOTE(MG_ISA), MG_CAT2(mg_elementwise_, MG_ISA), MG_BOTH(copy), MG_AT(mg_gemm, 32), MG_AT(mg_gemm, 64),
+};

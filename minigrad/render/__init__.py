@@ -1,0 +1,169 @@
+"""Pictures of a view: SVG, PNG, PDF, DOT, JSON and a page to walk through, all from the same plain data."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minigrad.errors import UsageError
+from minigrad.graph.view import View, ViewNode, checked_show, elide, view_of
+from minigrad.graph.view import fold as fold_view
+from minigrad.graph.view import unroll
+from minigrad.render.dot import to_dot, to_graphviz
+from minigrad.render.html import to_page
+from minigrad.render.image import ENGINES, arranger, to_pdf, to_png, write_whole
+from minigrad.render.layout import lay_out
+from minigrad.render.svg import to_svg
+from minigrad.render.theme import THEMES, theme_named
+
+__all__ = ["ENGINES", "FORMATS", "STYLES", "THEMES", "Rendered", "render", "to_graphviz"]
+
+FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
+STYLES = ("graph", "unrolled")
+STEPS_SHOWN = 12
+"""Longer sequences fold by themselves: their first three and last two steps stay."""
+
+Fold = str | bool | Callable[[ViewNode], str | None] | None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A finished picture: its bytes or text, where it was written, and who ordered the steps (`engine`)."""
+
+    data: str | bytes
+    format: str
+    engine: str
+    path: Path | None = None
+    svg: str | None = None
+    summary: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
+
+    def _repr_svg_(self) -> str | None:
+        return self.svg
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle = {"text/plain": repr(self)}
+        if self.svg is not None:
+            bundle["image/svg+xml"] = self.svg
+        if self.format == "html":
+            # a frame of its own, so that two pages in one notebook do not share ids
+            page = html.escape(str(self.data), quote=True)
+            bundle["text/html"] = f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+        return bundle
+
+
+def render(
+    source: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    style: str = "graph",
+    format: str | None = None,
+    show: Iterable[str] = ("shape",),
+    theme: str = "light",
+    engine: str | None = None,
+    title: str | None = None,
+    fold: Fold = None,
+    scale: float = 1.0,
+) -> Rendered:
+    """Draw a tape or a view.
+
+    Args:
+        source: a tape, or the `View` of one.
+        path: where to write; the ending chooses the format. Without it the picture is only returned.
+        style: ``"graph"``, every operation in one frame a step; ``"unrolled"``, one block a layer and step.
+        format: one of `FORMATS`, where the ending of `path` does not say it; SVG if nothing does.
+        show: what stands on nodes and edges: any of shape, value, grad, local.
+        theme: light, dark or print.
+        engine: who orders the steps, one of `ENGINES`; the first one installed if not given.
+        title: a line above the picture.
+        fold: None folds long sequences by themselves, False never; ``"time"``, ``"layer"``, ``"gate"`` or a
+            function as in `minigrad.graph.fold`.
+        scale: pixels of a PNG for each pixel of the SVG.
+
+    Raises:
+        UsageError: an unknown style, format, option, theme or engine, or a place that cannot be written.
+        MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
+    """
+    if style not in STYLES:
+        raise UsageError(f"unknown style {style!r}: choose from {', '.join(STYLES)}")
+    theme_named(theme)
+    kind = _format(path, format)
+    shown = checked_show(show)
+    arrange = arranger(engine)
+    if not isinstance(fold, str | bool | None) and not callable(fold):
+        raise UsageError(f"cannot fold by {fold!r}")
+
+    def shorten(view: View) -> View:
+        if fold is False:
+            pass
+        elif fold is None or fold is True:
+            view = fold_view(view) if fold or len(view.steps) > STEPS_SHOWN else view
+            view = view if view.steps else elide(view)
+        else:
+            view = fold_view(view, fold)
+        return unroll(view) if style == "unrolled" else view
+
+    if isinstance(source, View):
+        view = shorten(source)
+    elif hasattr(source, "nodes"):
+        carried = ("shape", "value", "grad", "local") if kind in ("html", "json") else shown
+        view = view_of(source, show=carried, fold_with=shorten)
+    else:
+        raise UsageError(f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()")
+
+    svg, who = None, "none"
+    data: str | bytes
+    if kind == "json":
+        data = view.to_json(indent=1) + "\n"
+    elif kind == "dot":
+        data = to_dot(view, theme=theme, title=title)
+    else:
+        scene = lay_out(view, show=shown, arrange=arrange, title=title)
+        who = scene.engine
+        svg = to_svg(scene, theme, _description(view))
+        if kind == "png":
+            data = to_png(svg, scale)
+        elif kind == "pdf":
+            data = to_pdf(svg)
+        elif kind == "html":
+            data = to_page(view, svg, theme, title)
+        else:
+            data = svg
+    written = None
+    if path is not None:
+        written = write_whole(path, data.encode() if isinstance(data, str) else data)
+    summary = f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
+    return Rendered(data, kind, who, written, svg, summary)
+
+
+def _format(path: str | os.PathLike[str] | None, asked: str | None) -> str:
+    ending = Path(path).suffix[1:].lower() if path is not None else ""
+    kind = asked or {"gv": "dot", "htm": "html"}.get(ending, ending) or ("" if path is not None else "svg")
+    if kind not in FORMATS:
+        known = ", ".join(FORMATS)
+        if not kind:
+            raise UsageError(f"cannot tell the format of {os.fspath(path)!r}: end it in one of {known}")  # type: ignore[arg-type]
+        raise UsageError(f"unknown format {kind!r}: choose from {known}")
+    return kind
+
+
+def _description(view: View) -> str:
+    """Return what a screen reader should say of the whole picture."""
+    ops = sum(n.count for n in view.nodes if n.kind in ("op", "fold"))
+    parameters = [n.name or "unnamed" for n in view.nodes if n.kind == "parameter"]
+    folded = sum(n.count for n in view.nodes if n.kind == "fold")
+    parts = [f"{ops} operations"]
+    if view.steps:
+        last = max([view.steps[-1], *(n.span[1] for n in view.nodes if n.span)])
+        parts.append(f"steps {view.steps[0]} to {last}, time to the right")
+    if folded:
+        parts.append(f"{folded} of them folded")
+    if parameters:
+        parts.append("parameters " + ", ".join(parameters))
+    return "; ".join(parts) + "."

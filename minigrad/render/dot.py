@@ -1,0 +1,124 @@
+"""A view as DOT text, for those who have Graphviz and their own ideas: written by us, drawn by anybody."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from minigrad.errors import MissingExtraError
+from minigrad.graph.view import View, ViewEdge, ViewNode
+from minigrad.render.layout import edge_key, node_style, node_title, number, shape_text, symbols
+from minigrad.render.theme import theme_named
+
+LONGEST = 16000
+"""Graphviz refuses strings beyond 16 384 bytes; longer ones are cut here, with an ellipsis."""
+
+
+def quote(text: str) -> str:
+    """Return a double-quoted DOT string: quotes and backslashes escaped, line ends as ``\\n``."""
+    raw = text.encode()
+    if len(raw) > LONGEST:
+        text = raw[:LONGEST].decode(errors="ignore") + "…"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str:
+    """Return the view as one DOT graph: a cluster a step in the order of time, every parameter once.
+
+    Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. What runs between
+    steps, and what comes from parameters, does not constrain the ranks.
+    """
+    colours = theme_named(theme)
+    label = symbols(view)
+    keys = {n.id: n.key for n in view.nodes}
+    by_id = {n.id: n for n in view.nodes}
+    lines = [
+        "digraph minigrad {",
+        f"  graph [bgcolor={quote(str(colours['paper']))}, newrank=true, rankdir=BT, ranksep=0.35, nodesep=0.18"
+        + (f", label={quote(title)}, labelloc=t" if title else "")
+        + "]",
+        f'  node [fontname="DejaVu Sans", fontsize=11, shape=box, style="rounded,filled", '
+        f"fontcolor={quote(str(colours['ink']))}, color={quote(str(colours['line']))}, margin=0.07, height=0.3, width=0.3]",
+        f'  edge [fontname="DejaVu Sans", fontsize=8, arrowsize=0.6, color={quote(str(colours["line"]))}, '
+        f"fontcolor={quote(str(colours['soft']))}]",
+    ]
+    steps = view.steps
+    for n in view.nodes:
+        if n.step is None:
+            lines.append("  " + _node(n, label[n.id][0], view.show, colours))
+    anchors = []
+    for t in steps:
+        inside = [n for n in view.nodes if n.step == t]
+        span = next((n.span for n in inside if n.span), None)
+        lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
+        lines.append(f"    label={quote(f't = {span[0]} … {span[1]}' if span else f't = {t}')}; labeljust=l;")
+        lines.append(f"    color={quote(str(colours['frame_line']))}; bgcolor={quote(str(colours['frame']))};")
+        lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
+        lines.append("  }")
+        anchors.append(f"n{keys[inside[0].id]}" if inside[0].id >= 0 else quote(f"n{keys[inside[0].id]}"))
+    if len(anchors) > 1:
+        # invisible flat edges hold the clusters in the order of time
+        lines.append(f"  {{ rank=same; {' -> '.join(anchors)} [style=invis] }}")
+    lines += ["  " + _edge(e, by_id, keys, colours) for e in view.edges]
+    return "\n".join([*lines, "}", ""])
+
+
+def to_graphviz(view: View, *, theme: str = "light", title: str | None = None) -> Any:
+    """Return the view as a `graphviz.Source` of the Python package, to be drawn or changed with it.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        graphviz = importlib.import_module("graphviz")
+    except ImportError:
+        raise MissingExtraError("A graphviz.Source", "render") from None
+    return graphviz.Source(to_dot(view, theme=theme, title=title))
+
+
+def _name(key: str) -> str:
+    return f"n{key}" if key.isdigit() else quote(f"n{key}")
+
+
+def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Any) -> str:
+    text = [label]
+    if node.kind == "op" and node.name and node.display_name != label:
+        text.append(node.display_name or "")
+    if "shape" in show and node.kind != "fold":
+        text.append(shape_text(node.shape))
+    if node.value:
+        text.append(f"‖·‖ {number(node.value.norm)}")
+    if node.grad:
+        text.append(f"‖∂‖ {number(node.grad.norm)}")
+    if node.kind == "parameter":
+        text[0] = node.name or label
+    style = node_style(node)
+    attributes = [
+        f"label={quote(chr(10).join(text))}",
+        f"id={quote('n-' + node.key)}",
+        f"class={quote(style)}",
+        f"tooltip={quote(node_title(node, label))}",
+        f"fillcolor={quote(str(colours['fills'].get(style, colours['fills']['op'])))}",
+    ]
+    if node.kind == "parameter":
+        attributes.append('shape=note, style="filled"')
+    if style == "loss":
+        attributes.append("peripheries=2")
+    return f"{_name(node.key)} [{', '.join(attributes)}];"
+
+
+def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Any) -> str:
+    source, target = by_id[e.source], by_id[e.target]
+    attributes = [f"id={quote(edge_key(e, keys))}", f"class={quote(e.role)}"]
+    if e.local:
+        attributes.append(f"label={quote(e.local)}")
+    if e.role in ("cell", "hidden"):
+        attributes.append(f"color={quote(str(colours[e.role]))}")
+        attributes.append("penwidth=2.2" if e.role == "cell" else "style=dotted, penwidth=1.8")
+    if e.role == "parameter":
+        attributes.append(f'style=dashed, penwidth=0.7, color={quote(str(colours["rails"][0]))}')
+    recurrent = source.step is not None and target.step is not None and source.step != target.step
+    if recurrent or e.role == "parameter":
+        attributes.append("constraint=false")
+    return f"{_name(keys[e.source])} -> {_name(keys[e.target])} [{', '.join(attributes)}];"

@@ -1,0 +1,1140 @@
+"""From a view to a scene: every box, wire, rail and word of the picture with its place, whatever draws it.
+
+One step is planned and the plan repeated, so the work grows with the number of steps and never faster. Parameters
+stand once, on rails below the steps; what one step hands to the next runs in the corridor between their frames.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, gate_letter, pretty
+from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve
+from minigrad.render.text import width
+
+LABEL = 11.5
+SMALL = 8.5
+TINY = 7.5
+_MARGIN = 14.0
+_FRAME_PAD = 14.0
+_HEADER = 20.0
+_HEAD = 15.0
+_GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new", "candidate")
+_MANY_USES = 2
+"""A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Words:
+    """One line of text; `y` is the middle of the line, `anchor` is start, middle or end, `turn` 90 reads upwards."""
+
+    text: str
+    x: float
+    y: float
+    size: float = SMALL
+    face: str = "sans"
+    anchor: str = "middle"
+    style: str = "t"
+    math: bool = False
+    turn: int = 0
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the ink, by the fonts' own widths."""
+        w, h = width(self.text, self.size, self.face, self.math), self.size
+        shift = {"start": 0.0, "middle": -w / 2, "end": -w}[self.anchor]
+        if self.turn:
+            return (self.x - h / 2, self.y - shift - w, self.x + h / 2, self.y - shift)
+        return (self.x + shift, self.y - h / 2, self.x + shift + w, self.y + h / 2)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node, by the centre of its box."""
+
+    key: str
+    x: float
+    y: float
+    width: float
+    height: float
+    words: tuple[Words, ...]
+    style: str
+    shape: str = "round"
+    title: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return (
+            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wire:
+    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire."""
+
+    key: str
+    points: tuple[Point, ...]
+    style: str
+    title: str = ""
+    hops: tuple[Point, ...] = ()
+    square: bool = True
+    words: tuple[Words, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rail:
+    """The line along which a parameter, or the data of all steps, is led past the steps."""
+
+    key: str
+    x: float
+    end: float
+    y: float
+    style: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The outline of one step."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    words: Words
+    style: str = "frame"
+
+
+@dataclass
+class Scene:
+    """Everything a picture consists of, in pixels, y downwards."""
+
+    width: float = 0.0
+    height: float = 0.0
+    title: str = ""
+    frames: list[Frame] = field(default_factory=list)
+    rails: list[Rail] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+    dots: list[tuple[float, float, str]] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    words: list[Words] = field(default_factory=list)
+    legend: list[tuple[str, str, float, float]] = field(default_factory=list)
+    engine: str = "own"
+
+
+def edge_key(edge: ViewEdge, view_keys: dict[int, str]) -> str:
+    """The name of an edge in documents: ``e-<source>-<target>-<argument>``."""
+    return f"e-{view_keys[edge.source]}-{view_keys[edge.target]}-{edge.argument}"
+
+
+def number(value: float) -> str:
+    """Return a number as a reader wants it in a small box: three digits, a real minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def pretty_local(text: str) -> str:
+    """Return a derivative's text with the signs of print: y · (1 − y)."""
+    return text.replace("**", "^").replace("*", "·").replace("-", "−")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape in the space of a box: 8×32, and the word scalar where there is no axis."""
+    return "×".join(str(n) for n in shape) if shape else "scalar"
+
+
+def symbols(view: View) -> dict[int, tuple[str, bool]]:
+    """Return the label of every node as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
+    by_id = {n.id: n for n in view.nodes}
+    feeds: dict[int, dict[int, ViewEdge]] = {}
+    gates: dict[int, set[str]] = {}
+    used: dict[int, list[ViewEdge]] = {}
+    for e in view.edges:
+        used.setdefault(e.source, []).append(e)
+        feeds.setdefault(e.target, {})[e.argument] = e
+        letter = gate_letter(by_id[e.target].gate)
+        if letter:
+            gates.setdefault(e.source, set()).add(letter)
+    out: dict[int, tuple[str, bool]] = {}
+    for n in view.nodes:
+        label, math = n.label, False
+        if n.tap is not None and n.tap in by_id:
+            letters = sorted(gates.get(n.id, ()))
+            label = parameter_letter(by_id[n.tap].name)
+            if len(letters) == 1:
+                label, math = f"{label}_{letters[0]}", True
+        elif n.op == "getitem" and n.name:
+            label = n.display_name or n.name
+        elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
+            label = used[n.id][0].name or label
+        out[n.id] = (label, math)
+    for n in view.nodes:
+        if n.op in ("affine", "matmul") and n.id in feeds:
+            edges = feeds[n.id]
+            weight = next((e for k, e in edges.items() if k > 0 and e.role == "parameter"), None)
+            data = edges.get(0)
+            if weight is None or data is None or by_id[weight.source].kind == "fold":
+                continue
+            source = by_id[weight.source]
+            letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
+            stem = re.match(r"[a-zA-Z]", data.carries or "")
+            operand = stem.group() if stem else "h" if data.role == "hidden" else "x"
+            plus = " + b" if len(edges) > 2 else ""
+            out[n.id] = (f"{letter} {operand}{plus}", True)
+    return out
+
+
+def parameter_letter(name: str | None) -> str:
+    """Return the letter a textbook gives a parameter: W for input weights, U for recurrent ones, b for biases."""
+    text = (name or "").rsplit(".", 1)[-1]
+    if text.startswith("weight_hh"):
+        return "U"
+    if text.startswith("weight"):
+        return "W"
+    if text.startswith("bias"):
+        return "b"
+    return text if text and "_" not in text else "W"
+
+
+def node_style(node: ViewNode) -> str:
+    """Return the class of a node's box: its kind, or its gate, or what its operation does."""
+    if node.kind != "op":
+        return "leaf" if node.kind == "input" else node.kind
+    if node.label == "ℒ" or node.name == "loss":
+        return "loss"
+    if node.gate in _GATES:
+        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
+    if node.op == "getitem" and node.name:
+        return "leaf"
+    return {"mul": "mul", "add": "add", "sub": "add", "tanh": "squash", "sigmoid": "squash", "relu": "squash"}.get(
+        node.op, "op"
+    )
+
+
+def node_title(node: ViewNode, label: str) -> str:
+    """Return one sentence about a node, for tooltips and screen readers."""
+    said = node.display_name or label
+    parts = [f"{said}: {node.op}" if node.kind == "op" else f"{said}: {node.kind}"]
+    if node.kind == "fold":
+        parts = [f"{node.label}, {node.count} operations"]
+    elif node.equation:
+        parts.append(node.equation)
+    if node.kind != "fold":
+        parts.append(f"shape {tuple(node.shape)}".replace(",)", ")") if node.shape else "scalar")
+    if node.scope:
+        parts.append("/".join(node.scope))
+    if node.value:
+        parts.append(f"norm of the value {number(node.value.norm)}")
+    if node.grad:
+        parts.append(f"norm of the gradient {number(node.grad.norm)}")
+    return ", ".join(parts)
+
+
+def lay_out(
+    view: View, *, show: Sequence[str] = ("shape",), arrange: Arrange | None = None, title: str | None = None
+) -> Scene:
+    """Return the scene of a view: the steps side by side if it has any, one plan otherwise."""
+    return _Builder(view, tuple(show), arrange).build(title or "")
+
+
+@dataclass
+class _Column:
+    """One step, or what comes after the steps: the nodes it holds and, once planned, where they are."""
+
+    time: int | None
+    ids: list[int]
+    frame: bool
+    plan: Plan | None = None
+    local: dict[int, int] = field(default_factory=dict)
+    links: list[int] = field(default_factory=list)
+    loops: list[int] = field(default_factory=list)
+    risers: dict[int, list[int]] = field(default_factory=dict)
+    entries: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    x: float = 0.0
+
+
+class _Builder:
+    def __init__(self, view: View, show: tuple[str, ...], arrange: Arrange | None) -> None:
+        self.view, self.show, self.arrange = view, show, arrange
+        self.nodes = {n.id: n for n in view.nodes}
+        self.keys = {n.id: n.key for n in view.nodes}
+        self.symbol = symbols(view)
+        self.edges = view.edges
+        self.into: dict[int, list[int]] = {n.id: [] for n in view.nodes}
+        self.out: dict[int, list[int]] = {n.id: [] for n in view.nodes}
+        for k, e in enumerate(view.edges):
+            self.into[e.target].append(k)
+            self.out[e.source].append(k)
+        self.scene = Scene()
+        self.cache: dict[Problem, Plan] = {}
+        self.sized: dict[int, tuple[float, float]] = {}
+
+    # -- who goes where -------------------------------------------------------------------------------------------
+
+    def _sort_out(self) -> None:
+        column = columns(self.view)
+        steps = self.view.steps
+        self.timed = bool(steps)
+        self.taps = {n.id: n.tap for n in self.view.nodes if n.tap is not None} if steps else {}
+        parameters = [n.id for n in self.view.nodes if n.kind == "parameter"]
+        if not steps:
+            rails = {p for p in parameters if len(self.out[p]) > _MANY_USES}
+            self.rails = [p for p in parameters if p in rails]
+            self.columns = [_Column(None, [n.id for n in self.view.nodes if n.id not in rails], False)]
+            self.ceiling: list[int] = []
+            self.before: list[int] = []
+            self.home = {i: 0 for i in self.columns[0].ids}
+            return
+        number_of = {t: k for k, t in enumerate(steps)}
+        self.columns = [_Column(t, [], True) for t in steps]
+        self.home: dict[int, int] = {}
+        self.ceiling, after, early = [], [], []
+        on_top: set[int] = set()
+        for n in self.view.nodes:
+            if n.kind == "parameter" or n.id in self.taps:
+                continue
+            if n.step is not None:
+                self.home[n.id] = number_of[n.step]
+                self.columns[number_of[n.step]].ids.append(n.id)
+            elif column[n.id] is None:
+                early.append(n.id)
+            elif all(
+                self.nodes[s].step is not None or s in on_top for s in (self.edges[k].source for k in self.into[n.id])
+            ):
+                on_top.add(n.id)
+                self.ceiling.append(n.id)
+            else:
+                after.append(n.id)
+        later = set(after)
+        for i in reversed(early):
+            targets = [self.edges[k].target for k in self.out[i]]
+            if targets and all(t in later for t in targets):
+                later.add(i)
+        self.column_of = {i: number_of[column[i]] for i in self.ceiling if column[i] is not None}
+        last = [n.id for n in self.view.nodes if n.id in later]
+        if last:
+            self.columns.append(_Column(None, last, False))
+            self.home.update((i, len(self.columns) - 1) for i in last)
+        self.before = [i for i in early if i not in later]
+        feeds = {
+            i: {self.home[t] for t in (self.edges[k].target for k in self.out[i]) if t in self.home} for i in self.before
+        }
+        self.data_rails = [i for i in self.before if feeds[i] - {0}]
+        rails = []
+        for p in parameters:
+            users = [self.edges[k].target for t in self._with_taps(p) for k in self.out[t]]
+            if any(u in self.home or u in self.ceiling for u in users) or not users or len(users) > 1:
+                rails.append(p)
+            else:
+                self.before.append(p)
+        self.rails = [*self.data_rails, *rails]
+
+    def _with_taps(self, parameter: int) -> list[int]:
+        return [parameter, *(t for t, root in self.taps.items() if root == parameter)]
+
+    def _root(self, id: int) -> int:
+        return self.taps.get(id, id)
+
+    # -- what stands in a box -------------------------------------------------------------------------------------
+
+    def _lines(self, node: ViewNode) -> list[tuple[str, float, str, bool, str]]:
+        label, math = self.symbol[node.id]
+        size = 9.5 if node.kind == "parameter" else LABEL
+        lines = [(label, size, "oblique" if node.kind in ("input", "parameter") else "sans", math, "t")]
+        below = []
+        if node.kind == "op" and node.name and label != node.display_name:
+            below.append(node.display_name or "")
+        if "shape" in self.show and node.kind != "fold":
+            below.append(shape_text(node.shape))
+        if node.kind == "fold":
+            below.append(f"{node.count} operations")
+        if below:
+            lines.append(("  ".join(below), SMALL, "sans", False, "s"))
+        if "value" in self.show and node.value:
+            lines.append((_figure(node, node.value, "", "‖·‖ "), SMALL, "sans", False, "v"))
+        if "grad" in self.show and node.grad:
+            lines.append((_figure(node, node.grad, "∂ ", "‖∂‖ "), SMALL, "sans", False, "d"))
+        return lines
+
+    def _size(self, id: int) -> tuple[float, float]:
+        if id not in self.sized:
+            lines = self._lines(self.nodes[id])
+            w = max(width(t, s, f, m) for t, s, f, m, _ in lines) + 12
+            h = sum(s * 1.22 for _, s, *_ in lines) + 8
+            self.sized[id] = (max(round(w), 26.0), float(round(h)))
+        return self.sized[id]
+
+    def _box(self, id: int, x: float, y: float, size: tuple[float, float] | None = None) -> None:
+        node = self.nodes[id]
+        w, h = size or self._size(id)
+        lines = self._lines(node)
+        total = sum(s * 1.22 for _, s, *_ in lines)
+        at = y - total / 2
+        words = []
+        for text, s, face, math, style in lines:
+            words.append(Words(text, x, at + s * 0.61, s, face, "middle", style, math))
+            at += s * 1.22
+        shape = "note" if node.kind == "parameter" else "double" if node_style(node) == "loss" else "round"
+        title = node_title(node, self.symbol[id][0])
+        style = f"{node_style(node)}{'' if node.requires_grad or node.kind != 'op' else ' still'}"
+        self.scene.boxes.append(Box(f"n-{node.key}", x, y, w, h, tuple(words), style, shape, title))
+        self.at[id] = (x, y)
+
+    # -- planning -------------------------------------------------------------------------------------------------
+
+    def _wire_of(self, e: ViewEdge) -> tuple[int, str]:
+        """One wire a result; a fold hands on several results, each on a wire of its own."""
+        return (e.source, (e.carries or e.role) if self.nodes[e.source].kind == "fold" else "")
+
+    def _riser_lines(self, target: int, ks: list[int]) -> list[int]:
+        """On which of the parallel lines of a box each parameter climbs; a fold has one line a rail."""
+        if self.nodes[target].kind != "fold":
+            return list(range(len(ks)))
+        roots = list(dict.fromkeys(self._root(self.edges[k].source) for k in ks))
+        return [roots.index(self._root(self.edges[k].source)) for k in ks]
+
+    def _plan(self, index: int) -> None:
+        column = self.columns[index]
+        column.ids = _topological(column.ids, self.edges, self.into)
+        local = column.local = {i: k for k, i in enumerate(column.ids)}
+        inside, entries = [], []
+        for i in column.ids:
+            for k in self.into[i]:
+                e = self.edges[k]
+                if e.source in local:
+                    (inside if local[e.source] < local[i] else column.loops).append(k)
+                elif self._root(e.source) in self.rail_set:
+                    column.risers.setdefault(i, []).append(k)
+                else:
+                    column.entries.setdefault(self._wire_of(e), []).append(k)
+        column.links = inside
+        rail_order = {r: k for k, r in enumerate(self.rails)}
+        for lines in column.risers.values():
+            lines.sort(key=lambda k: (rail_order[self._root(self.edges[k].source)], k))
+        for wire, ks in enumerate(column.entries.values()):
+            for k in ks:
+                e = self.edges[k]
+                beside = e.role != "hidden" or self.nodes[e.target].kind == "fold"
+                entries.append((wire, local[e.target], beside))
+        local_on = "local" in self.show
+        pitch = RISER + 4 if local_on else RISER
+        links = []
+        for k in inside:
+            e = self.edges[k]
+            text = e.local if local_on else None
+            size = (round(width(pretty_local(text), TINY) + 6), 12.0) if text else None
+            links.append(Link(local[e.source], local[e.target], size))
+        taps_in = {}
+        for _, t, _ in entries:
+            taps_in[t] = taps_in.get(t, 0) + 1
+        cells = []
+        for i in column.ids:
+            n = self.nodes[i]
+            w, h = self._size(i)
+            climbing = column.risers.get(i, [])
+            lines_in = max(self._riser_lines(i, climbing), default=-1) + 1
+            arguments = len(self.into[i]) - len(climbing)
+            need = 9.0 * min(arguments, 12) + (max(lines_in - 1, 0) * pitch + 10 if lines_in else 0) + 6
+            hint = (float(_GATES.index(n.gate)),) if n.gate in _GATES else (1.5,)
+            if n.kind == "fold":
+                w = max(w, 150.0)
+                h = max(h, 120.0)
+            self.sized[i] = (max(w, need), h)
+            cells.append(Cell(*self.sized[i], hint))
+        problem = Problem(
+            tuple(cells), tuple(links),
+            tuple((local[t], max(self._riser_lines(t, ks)) + 1, pitch) for t, ks in column.risers.items()),
+            tuple(dict.fromkeys(entries)),
+            tuple(local[i] for i in column.ids if any(self.edges[k].target in self.ceiling_set for k in self.out[i])),
+        )  # fmt: skip
+        if problem not in self.cache:
+            self.cache[problem] = solve(problem, self.arrange)
+            if self.cache[problem].who != "own":
+                self.scene.engine = self.cache[problem].who
+        column.plan = self.cache[problem]
+
+    # -- the picture ----------------------------------------------------------------------------------------------
+
+    def build(self, title: str) -> Scene:
+        scene = self.scene
+        scene.title = title
+        self.at: dict[int, Point] = {}
+        self.column_of: dict[int, int] = {}
+        self.data_rails: list[int] = []
+        self._sort_out()
+        self.rail_set = set(self.rails)
+        self.ceiling_set = set(self.ceiling)
+        for index in range(len(self.columns)):
+            self._plan(index)
+        self._gather_corridors()
+        self._place_columns(title)
+        self._draw_rails()
+        self._draw_columns()
+        self._draw_ceiling()
+        self._draw_before()
+        self._draw_corridors()
+        self._finish()
+        return scene
+
+    def _gather_corridors(self) -> None:
+        """Find what runs between columns; corridor k lies to the left of column k."""
+        count = len(self.columns)
+        self.corridor: list[list[_Run]] = [[] for _ in range(count + 1)]
+        self.far: list[_Run] = []
+        for index, column in enumerate(self.columns):
+            for number_of, ((source, carried), ks) in enumerate(column.entries.items()):
+                wires: dict[tuple[bool, float], list[tuple[int, float]]] = {}
+                for k in ks:
+                    side, y, x = column.plan.entries[number_of, column.local[self.edges[k].target]]
+                    wires.setdefault((side, y), []).append((k, x))
+                for (side, y), ends in wires.items():
+                    run = _Run(source, index, side, y, ends, carried)
+                    origin = self.home.get(source, self.column_of.get(source, -1))
+                    run.origin = origin
+                    run.over = source in self.ceiling_set
+                    if origin == index - 1 or origin == -1 and index == 0 or run.over:
+                        self.corridor[index].append(run)
+                    else:
+                        self.far.append(run)
+        self.fold_wires: dict[int, list[str]] = {}
+        for column in self.columns:
+            for source, carried in column.entries:
+                if carried and carried not in self.fold_wires.setdefault(source, []):
+                    self.fold_wires[source].append(carried)
+        for wires in self.fold_wires.values():
+            wires.sort()
+        self.far_lane: dict[int, int] = {}
+        self.far_x: dict[int, float | None] = {}
+        lane_ends: list[int] = []
+        for source in dict.fromkeys(r.source for r in sorted(self.far, key=lambda r: (r.origin, r.index))):
+            runs = [r for r in self.far if r.source == source]
+            low = min(min(r.origin + 1, r.index) for r in runs)
+            high = max(max(r.origin + 1, r.index) for r in runs)
+            lane = next((k for k, e in enumerate(lane_ends) if e < low), len(lane_ends))
+            lane_ends[lane : lane + 1] = [high]
+            self.far_lane[source] = lane
+        self.far_lanes = len(lane_ends)
+        for run in self.far:
+            self.corridor[run.index].append(run)
+            if run.origin + 1 < len(self.corridor):
+                leave = _Run(run.source, run.origin + 1, True, 0.0, [], run.carried, leaving=True)
+                leave.origin = run.origin
+                if not any(r.leaving and r.source == run.source for r in self.corridor[run.origin + 1]):
+                    self.corridor[run.origin + 1].append(leave)
+
+    def _place_columns(self, title: str) -> None:
+        plans = [c.plan for c in self.columns]
+        tallest = max((p.height for p in plans), default=0.0)
+        self.rows_above = self._ceiling_rows()
+        top = _MARGIN + (26.0 if title else 0.0)
+        ceiling_height = 46.0 if "value" not in self.show and "grad" not in self.show else 62.0
+        self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
+        self.frame_top = top + ceiling_height * self.rows_above + (4 if self.rows_above else 0)
+        head = _HEADER if self.timed else 0.0
+        self.base = self.frame_top + head + tallest + (_FRAME_PAD - 2)
+        self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
+        lanes = 10.0 + 8.0 * self.far_lanes if self.far_lanes else 0.0
+        self.far_y = self.frame_bottom + 12.0
+        locals_room = 0.0
+        if "local" in self.show:
+            texts = [
+                pretty_local(self.edges[k].local) for c in self.columns for ks in c.risers.values() for k in ks if self.edges[k].local
+            ]
+            locals_room = max((width(t, TINY) for t in texts), default=0.0) + 8
+        self.locals_room = locals_room
+        self.rail_top = self.frame_bottom + lanes + 18.0 + locals_room
+        # the left-hand region: chains that lead to a rail, the heads of the rails, then the taps along them
+        self._left_region()
+        x = self.left_end
+        for k, column in enumerate(self.columns):
+            x += self._corridor_width(k)
+            column.x = x + (_FRAME_PAD if column.frame else 4.0)
+            header = width(self._frame_text(column), 11) + 20 if column.frame else 0
+            x += max(column.plan.width + 2 * (_FRAME_PAD if column.frame else 4.0), header)
+        self.right = x
+
+    def _frame_text(self, column: _Column) -> str:
+        for i in column.ids:
+            span = self.nodes[i].span
+            if span:
+                return f"t = {span[0]} … {span[1]}"
+        return f"t = {column.time}"
+
+    def _corridor_width(self, k: int) -> float:
+        runs = self.corridor[k]
+        if not runs:
+            return 26.0 if k else 4.0
+        label = max((width(self._carried(r), SMALL, "oblique") for r in runs), default=0.0)
+        return 24.0 + label + 9.0 * len({r.wire for r in runs})
+
+    def _carried(self, run: _Run) -> str:
+        node = self.nodes[run.source]
+        if node.kind == "fold" and run.ends:
+            return pretty(self.edges[run.ends[0][0]].carries) or ""
+        return node.display_name or ""
+
+    # -- left of the steps ----------------------------------------------------------------------------------------
+
+    def _left_region(self) -> None:
+        """Give every rail a row, with the chain of operations that makes its data to the left of its head."""
+        before = set(self.before)
+        self.row_of: dict[int, float] = {}
+        self.depth: dict[int, int] = {}
+        row = 0
+
+        def place(id: int, depth: int) -> None:
+            nonlocal row
+            self.row_of[id] = row
+            self.depth[id] = depth
+            first = True
+            for k in self.into[id]:
+                s = self.edges[k].source
+                if s in before and s not in self.row_of:
+                    if not first:
+                        row += 1
+                    place(s, depth + 1)
+                    first = False
+
+        for rail in self.rails:
+            place(rail, 0)
+            row += 1
+        self.state = [i for i in self.before if i not in self.row_of and any(
+            self.home.get(self.edges[k].target) == 0 for k in self.out[i])]  # fmt: skip
+        rail_rows = row
+        self.state_row: dict[int, int] = {}
+        for s in self.state:
+            place(s, 0)
+            row += 1
+        for i in self.before:
+            if i not in self.row_of:
+                place(i, 0)
+                row += 1
+        members = [i for i in self.row_of if self.row_of[i] < rail_rows]
+        boxed = [i for i in members if self.nodes[i].kind != "parameter" or self.depth[i]]
+        self.rail_y: dict[int, float] = {}
+        y = self.rail_top
+        by_row: dict[float, list[int]] = {}
+        for i in members:
+            by_row.setdefault(self.row_of[i], []).append(i)
+        for r in sorted(by_row):
+            high = max((self._size(i)[1] if i in boxed else self._head(i)[1]) for i in by_row[r]) + 4
+            y += high / 2
+            for i in by_row[r]:
+                self.rail_y[i] = y
+            y += high / 2
+        self.rail_bottom = y
+        widths: dict[int, float] = {}
+        for i in self.row_of:
+            w = self._head(i)[0] if self.nodes[i].kind == "parameter" and not self.depth[i] else self._size(i)[0]
+            widths[self.depth[i]] = max(widths.get(self.depth[i], 0.0), w)
+        self.depth_width = widths
+        deepest = max(widths, default=-1)
+        self.head_right = _MARGIN + sum(widths.values()) + 18.0 * max(deepest, 0)
+        self.tap_x: dict[int, float] = {}
+        end = self.head_right
+        for rail in self.rails:
+            x = self.head_right + 12
+            for t in self.taps:
+                if self.taps[t] == rail:
+                    w = self._tap_size(t)[0]
+                    self.tap_x[t] = x + w / 2
+                    x += w + 6
+            end = max(end, x)
+        self.left_end = end + 2 if self.row_of else _MARGIN
+
+    def _head(self, id: int) -> tuple[float, float]:
+        node = self.nodes[id]
+        text = self._head_text(node)
+        return (round(width(text, 9.5, "oblique") + 16), _HEAD + 1)
+
+    def _head_text(self, node: ViewNode) -> str:
+        text = node.display_name if node.kind != "parameter" else node.name
+        text = text or node.label
+        if "shape" in self.show and node.kind == "parameter":
+            text += f"  {shape_text(node.shape)}"
+        for word, summary, mark in (("value", node.value, "‖·‖"), ("grad", node.grad, "‖∂‖")):
+            if word in self.show and summary:
+                text += f"  {mark} {number(summary.norm)}"
+        return text
+
+    def _tap_size(self, id: int) -> tuple[float, float]:
+        label, math = self.symbol[id]
+        return (round(width(label, 9, "oblique", math) + 8), 13.0)
+
+    def _depth_x(self, id: int) -> float:
+        """The right edge of the place of a node in the left-hand region: depth 0 stands next to the steps."""
+        x = self.head_right
+        for d in range(self.depth[id]):
+            x -= self.depth_width[d] + 18.0
+        return x
+
+    def _draw_rails(self) -> None:
+        scene = self.scene
+        self.rail_style: dict[int, str] = {}
+        hue = 0
+        for rail in self.rails:
+            node = self.nodes[rail]
+            y = self.rail_y[rail]
+            if node.kind == "parameter":
+                style = f"rail r{hue % 6}"
+                hue += 1
+                w, h = self._head(rail)
+                x = self.head_right - w / 2
+                words = (Words(self._head_text(node), x - 2, y, 9.5, "oblique", "middle", "t"),)
+                title = node_title(node, self.symbol[rail][0])
+                scene.boxes.append(Box(f"n-{node.key}", x, y, w, h, words, "parameter", "note", title))
+                self.at[rail] = (x, y)
+            else:
+                style = "rail data"
+                w, _ = self._size(rail)
+                self._box(rail, self.head_right - w / 2, y)
+            self.rail_style[rail] = style
+        self.rail_reach = {r: self.head_right for r in self.rails}
+        for t, root in self.taps.items():
+            if root not in self.rail_y:
+                continue
+            node = self.nodes[t]
+            label, math = self.symbol[t]
+            w, h = self._tap_size(t)
+            words = (Words(label, self.tap_x[t], self.rail_y[root], 9, "oblique", "middle", "t", math),)
+            letter = label[-1] if math else ""
+            gate = {"f": "forget", "i": "input", "g": "cell", "o": "output", "r": "reset", "z": "update", "n": "new"}
+            style = f"tap {gate.get(letter, 'parameter')}"
+            box = Box(f"n-{node.key}", self.tap_x[t], self.rail_y[root], w, h, words, style, "round", node_title(node, label))
+            scene.boxes.append(box)
+            self.at[t] = (box.x, box.y)
+            self.rail_reach[root] = max(self.rail_reach[root], box.x + w / 2)
+
+    # -- the steps ------------------------------------------------------------------------------------------------
+
+    def _draw_columns(self) -> None:
+        scene = self.scene
+        self.exit: dict[int, tuple[bool, float, float, float]] = {}
+        self.top_at: dict[int, list[Point]] = {}
+        for column in self.columns:
+            plan, x0 = column.plan, column.x
+            if column.frame:
+                text = self._frame_text(column)
+                left = x0 - _FRAME_PAD
+                w = max(plan.width + 2 * _FRAME_PAD, width(text, 11) + 20)
+                words = Words(text, left + 9, self.frame_top + 12, 11, "sans", "start", "f")
+                folded = any(self.nodes[i].span for i in column.ids)
+                height = self.frame_bottom - self.frame_top
+                scene.frames.append(Frame(left, self.frame_top, w, height, words, "frame folded" if folded else "frame"))
+
+            def put(p: Point, x0: float = x0) -> Point:
+                return (x0 + p[0], self.base - p[1])
+
+            for i, k in column.local.items():
+                x, y = put(plan.centre[k])
+                self._box(i, x, y, self.sized[i])
+                right, lane = plan.exits[k]
+                w, h = self.sized[i]
+                edge_x = x + w / 2 if right else x
+                self.exit[i] = (right, edge_x, self.base - lane, y - h / 2)
+            for n, k in enumerate(column.links):
+                points = tuple(put(p) for p in plan.routes[n])
+                words = ()
+                if n in plan.labels:
+                    x, y = put(plan.labels[n])
+                    words = (Words(pretty_local(self.edges[k].local or ""), x, y, TINY, "sans", "middle", "l"),)
+                self._wire(k, points, "data", square=False, words=words)
+            for k in column.loops:
+                e = self.edges[k]
+                self._wire(k, (self.at[e.source], self.at[e.target]), "data loop", square=False)
+            pitch = RISER + 4 if "local" in self.show else RISER
+            for target, ks in column.risers.items():
+                path = [put(p) for p in plan.risers[column.local[target]]]
+                lines = self._riser_lines(target, ks)
+                for n, k in zip(lines, ks, strict=True):
+                    self._riser(k, path, (n - max(lines) / 2) * pitch)
+            for source, points in plan.tops.items():
+                self.top_at[column.ids[source]] = [put(p) for p in points]
+
+    def _riser(self, k: int, path: list[Point], shift: float) -> None:
+        e = self.edges[k]
+        root = self._root(e.source)
+        y = self.rail_y[root]
+        style = self.rail_style[root]
+        points = [(x + shift, py) for x, py in path]
+        x = points[0][0]
+        words = ()
+        if "local" in self.show and e.local:
+            words = (Words(pretty_local(e.local), x + 5.0, self.frame_bottom + self.locals_room + 2, TINY, "sans", "start", "l", turn=90),)
+        kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
+        self._wire(k, tuple([(x, y), *points]), kind, square=False, words=words)
+        self.scene.dots.append((x, y, kind))
+        self.rail_reach[root] = max(self.rail_reach[root], x)
+
+    def _wire(self, k: int, points, style: str, *, square=True, hops=(), words=()) -> None:
+        e = self.edges[k]
+        source, target = self.nodes[e.source], self.nodes[e.target]
+        said = [f"{source.display_name or self.symbol[e.source][0]} → {target.display_name or self.symbol[e.target][0]}"]
+        if e.name:
+            said.append(f"argument {e.name}")
+        if source.kind != "fold":
+            said.append(f"shape {tuple(source.shape)}".replace(",)", ")") if source.shape else "scalar")
+        if e.local:
+            said.append(f"∂⁺ {e.local}")
+        points = tuple((round(x, 2), round(y, 2)) for x, y in points)
+        self.scene.wires.append(
+            Wire(edge_key(e, self.keys), points, style, ", ".join(said), tuple(hops), square, tuple(words))
+        )
+
+    # -- above the steps ------------------------------------------------------------------------------------------
+
+    def _ceiling_rows(self) -> int:
+        """Give what gathers the steps (a running sum of losses, a stack) rows above them; count the rows."""
+        spans: list[list[tuple[float, float]]] = []
+        self.ceiling_row: dict[int, int] = {}
+        order: dict[int, float] = {}
+        crowd: dict[int, int] = {}
+        for i in self.ceiling:
+            c = self.column_of[i]
+            order[i] = c + 0.01 * crowd.get(c, 0)
+            crowd[c] = crowd.get(c, 0) + 1
+        for i in self.ceiling:
+            starts = [order.get(s, self.home.get(s, 0)) for s in (self.edges[k].source for k in self.into[i])]
+            low, high = min(starts, default=order[i]), order[i]
+            r = 0
+            while r < len(spans) and any(a < high and low < b for a, b in spans[r]):
+                r += 1
+            spans[r:r + 1] = [(spans[r] if r < len(spans) else []) + [(low, max(high, low + 0.001))]]
+            self.ceiling_row[i] = r
+        return len(spans)
+
+    def _draw_ceiling(self) -> None:
+        edge_right: dict[tuple[int, int], float] = {}
+        for i in self.ceiling:
+            c, r = self.column_of[i], self.ceiling_row[i]
+            column = self.columns[c]
+            own = [self.top_at[e.source] for e in (self.edges[k] for k in self.into[i]) if self.home.get(e.source) == c]
+            w, h = self._size(i)
+            x = own[0][-1][0] if own else column.x + column.plan.width / 2
+            x = max(x, edge_right.get((c, r), 0.0) + w / 2 + 16)
+            edge_right[c, r] = x + w / 2
+            y = self.ceiling_y[r]
+            self._box(i, x, y)
+            self.exit[i] = (True, x + w / 2, y, y - h / 2)
+            for k in self.into[i]:
+                e = self.edges[k]
+                if e.source in self.ceiling_set:
+                    _, sx, sy, _ = self.exit[e.source]
+                    points = [(sx, sy), (x - w / 2, y)] if sy == y else [
+                        (sx, sy), (x - w / 2 - 12, sy), (x - w / 2 - 12, y), (x - w / 2, y)]  # fmt: skip
+                else:
+                    path = self.top_at[e.source]
+                    tx = path[-1][0]
+                    straight = self.home[e.source] == c and abs(tx - x) < w / 2 - 4
+                    points = [*path, (tx, y + h / 2)] if straight else [*path, (tx, y), (x - w / 2, y)]
+                words = ()
+                if "local" in self.show and e.local:
+                    (ax, ay), (bx, by) = points[-2], points[-1]
+                    flat = abs(ay - by) < 0.5
+                    words = (
+                        Words(pretty_local(e.local), bx - 14, by - 7, TINY, "sans", "end", "l")
+                        if flat else Words(pretty_local(e.local), bx + 5, by + 10, TINY, "sans", "start", "l"),
+                    )  # fmt: skip
+                self._wire(k, points, "data", words=words)
+
+    # -- before the steps -----------------------------------------------------------------------------------------
+
+    def _draw_before(self) -> None:
+        entry_y: dict[int, float] = {}
+        for run in self.corridor[0]:
+            if run.source in self.state:
+                entry_y.setdefault(run.source, self.base - run.y)
+        floor = self.frame_top + 10
+        for s in sorted(self.state, key=lambda s: (entry_y.get(s, 0.0), s)):
+            chain = [i for i in self.row_of if self._leads_to(i, s)]
+            h = max(self._size(i)[1] for i in chain)
+            y = max(entry_y.get(s, floor), floor + h / 2)
+            for i in chain:
+                w, _ = self._size(i)
+                here = y + (self.row_of[i] - self.row_of[s]) * (h + 6)
+                right = self._depth_x(i) if self.depth[i] else self.left_end - 2
+                self._box(i, right - w / 2, here)
+                floor = max(floor, here + h / 2 + 4)
+        for i in self.before:
+            if i not in self.at:
+                w, h = self._size(i)
+                if i in self.rail_y:
+                    self._box(i, self._depth_x(i) - w / 2, self.rail_y[i])
+                else:
+                    floor += h / 2
+                    self._box(i, self._depth_x(i) - w / 2, floor)
+                    floor += h / 2 + 4
+        size = {b.key: b for b in self.scene.boxes}
+        for i in [*self.before, *self.taps]:
+            target = size.get(f"n-{self.keys[i]}")
+            for k in self.into[i]:
+                source = size.get(f"n-{self.keys[self.edges[k].source]}")
+                if i in self.taps or target is None or source is None:
+                    continue
+                a, b = (source.x + source.width / 2, source.y), (target.x - target.width / 2, target.y)
+                if a[0] >= b[0] - 4:
+                    a, b = (source.x, source.box[1]), (target.x, target.box[3])
+                    mid = (a[1] + b[1]) / 2
+                    points = [a, (a[0], mid), (b[0], mid), b]
+                elif abs(a[1] - b[1]) < 0.5:
+                    points = [a, b]
+                else:
+                    x = b[0] - 9
+                    points = [a, (x, a[1]), (x, b[1]), b]
+                self._wire(k, points, "data" if source.shape != "note" else "data parameter r5")
+
+    def _leads_to(self, id: int, state: int) -> bool:
+        seen, todo = set(), [state]
+        while todo:
+            i = todo.pop()
+            if i == id:
+                return True
+            for k in self.into[i]:
+                s = self.edges[k].source
+                if s in self.row_of and s not in seen and s not in self.rail_set:
+                    seen.add(s)
+                    todo.append(s)
+        return False
+
+    # -- between the steps ----------------------------------------------------------------------------------------
+
+    def _draw_corridors(self) -> None:
+        for index in range(len(self.columns)):
+            runs = self.corridor[index]
+            if not runs:
+                continue
+            left = self.columns[index - 1].x + self._column_width(index - 1) if index else self.left_end
+            right = self.columns[index].x - (_FRAME_PAD if self.columns[index].frame else 4.0)
+            ends: dict[tuple[int, str], list[tuple[float, float]]] = {}
+            for run in runs:
+                ends.setdefault(run.wire, []).append((self._start_y(run), self._end_y(run)))
+            movers = [w for w, spans in ends.items() if any(abs(a - b) > 0.5 for a, b in spans)]
+            first = right - 9.0 * len(movers)
+            slot = {w: first + 9.0 * k for k, w in enumerate(_best_slots(movers, ends))}
+            labelled: set[tuple[int, str]] = set()
+            for run in runs:
+                y1, y2 = self._start_y(run), self._end_y(run)
+                x = slot.get(run.wire)
+                self._draw_run(run, y1, y2, x, _hops(run.wire, x, y1, y2, ends, slot))
+                text = self._carried(run)
+                if text and index and not run.leaving and run.wire not in labelled:
+                    labelled.add(run.wire)
+                    style = f"w {self._run_style(run)}"
+                    self.scene.words.append(Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style))
+
+    def _column_width(self, index: int) -> float:
+        column = self.columns[index]
+        if not column.frame:
+            return column.plan.width + 4
+        header = width(self._frame_text(column), 11) + 20
+        return max(column.plan.width + 2 * _FRAME_PAD, header) - _FRAME_PAD
+
+    def _start_y(self, run: _Run) -> float:
+        if run.far and not run.leaving:
+            return self.far_y + 8.0 * self.far_lane[run.source]
+        return self._start_points(run)[-1][1]
+
+    def _end_y(self, run: _Run) -> float:
+        if run.leaving:
+            return self.far_y + 8.0 * self.far_lane[run.source]
+        return self.base - run.y
+
+    def _run_style(self, run: _Run) -> str:
+        if not run.ends:
+            return "data"
+        role = self.edges[run.ends[0][0]].role
+        return role if role in ("cell", "hidden") else "data"
+
+    def _draw_run(self, run: _Run, y1: float, y2: float, x: float | None, hops: list[Point]) -> None:
+        if run.leaving:
+            self.far_x[run.source] = x
+            return
+        start = self._start_points(run)
+        style = self._run_style(run)
+        for k, tx in run.ends:
+            tx += self.columns[run.index].x
+            points = [*start]
+            if run.far:
+                out = self.far_x.get(run.source)
+                out = start[-1][0] + 10 if out is None else out
+                points += [(out, start[-1][1]), (out, y1)]
+            if x is not None and abs(y1 - y2) > 0.5:
+                points += [(x, y1), (x, y2)]
+            e = self.edges[k]
+            text = pretty_local(e.local) if "local" in self.show and e.local else ""
+            words: tuple[Words, ...] = ()
+            if run.side:
+                points.append((tx, y2))
+                if text:
+                    words = (Words(text, tx - 14, y2 - 7, TINY, "sans", "end", "l"),)
+            else:
+                bottom = self.at[e.target][1] + self.sized[e.target][1] / 2
+                points += [(tx, y2), (tx, bottom)]
+                if len(run.ends) > 1:
+                    self.scene.dots.append((tx, y2, style))
+                if text:
+                    words = (Words(text, tx - 4, y2 - 7, TINY, "sans", "end", "l"),)
+            self._wire(k, points, style, hops=hops, words=words)
+
+    def _start_points(self, run: _Run) -> list[Point]:
+        if run.source in self.exit:
+            right, x, y, top = self.exit[run.source]
+            wires = self.fold_wires.get(run.source, [])
+            if len(wires) > 1:
+                y += 24.0 * (wires.index(run.carried) - (len(wires) - 1) / 2)
+            return [(x, y)] if right else [(x, top), (x, y)]
+        box = next(b for b in self.scene.boxes if b.key == f"n-{self.keys[run.source]}")
+        return [(box.x + box.width / 2, box.y)]
+
+    # -- last things ----------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        scene = self.scene
+        for rail in self.rails:
+            scene.rails.append(
+                Rail(f"rail-{self.keys[rail]}", self.head_right, self.rail_reach[rail], self.rail_y[rail], self.rail_style[rail])
+            )
+        if scene.title:
+            scene.words.append(Words(scene.title, _MARGIN, _MARGIN + 8, 15, "bold", "start", "h"))
+        bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 10
+        self._legend(bottom)
+        right = max((b.box[2] for b in scene.boxes), default=0.0)
+        right = max(right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent))
+        scene.width = round(right + _MARGIN)
+        scene.height = round(self.legend_bottom + _MARGIN - 4)
+
+    def _legend(self, y: float) -> None:
+        scene = self.scene
+        drawn = {w.style.split()[0] for w in scene.wires}
+        entries = [("line", "data", "data")]
+        entries += [("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn]
+        if "parameter" in drawn:
+            entries.append(("line", "parameter r0", "parameter, drawn once"))
+        styles = {b.style.split()[0] for b in scene.boxes}
+        for gate in ("forget", "input", "cell", "output", "reset", "update", "new"):
+            gated = any(n.gate == gate for n in self.view.nodes)
+            if gate in styles and gated:
+                entries.append(("box", gate, f"{gate} gate"))
+        notes = []
+        if "shape" in self.show:
+            notes.append("1×5: shape")
+        if "value" in self.show:
+            notes.append("‖·‖: norm of the value")
+        if "grad" in self.show:
+            notes.append("∂: gradient of the loss, ‖∂‖: its norm")
+        if "local" in self.show:
+            notes.append("on an edge: ∂⁺, the local derivative")
+        self.legend_extent: list[tuple[str, str, float, float]] = []
+        limit = max(self.right, 420.0)
+        x, y = _MARGIN, y + 8
+        for kind, style, text in [*entries, *(("note", "", n) for n in notes)]:
+            w = width(text, 9.5) + (32 if kind == "line" else 20 if kind == "box" else 0)
+            if x + w > limit and x > _MARGIN:
+                x, y = _MARGIN, y + 16
+            scene.legend.append((kind, style, x, y))
+            scene.words.append(Words(text, x + (w - width(text, 9.5)), y, 9.5, "sans", "start", "g"))
+            self.legend_extent.append((kind, style, x, w))
+            x += w + 20
+        self.legend_bottom = y + 8
+
+
+@dataclass
+class _Run:
+    """One wire of a corridor: from `source` into column `index`, at height `y` of its plan, to `ends` (edge, x)."""
+
+    source: int
+    index: int
+    side: bool
+    y: float
+    ends: list[tuple[int, float]]
+    carried: str = ""
+    leaving: bool = False
+    over: bool = False
+    origin: int = -1
+
+    @property
+    def wire(self) -> tuple[int, str]:
+        """What it carries: runs of one wire share their way until they part."""
+        return (self.source, self.carried)
+
+    @property
+    def far(self) -> bool:
+        """Whether it passes below other steps on its way."""
+        return self.leaving or not (self.over or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0))
+
+
+def _figure(node: ViewNode, summary: Summary, one: str, many: str) -> str:
+    if summary.numbers is not None and len(summary.numbers) == 1:
+        return one + number(summary.numbers[0])
+    return many + number(summary.norm)
+
+
+def _topological(ids: list[int], edges: Sequence[ViewEdge], into: dict[int, list[int]]) -> list[int]:
+    """Order nodes after what they read; among equals, and where a fold made a loop, in the order of the view."""
+    place = {i: k for k, i in enumerate(ids)}
+    waiting = {i: sum(edges[k].source in place for k in into[i]) for i in ids}
+    readers: dict[int, list[int]] = {i: [] for i in ids}
+    for i in ids:
+        for k in into[i]:
+            if edges[k].source in place:
+                readers[edges[k].source].append(i)
+    ready = [place[i] for i in ids if not waiting[i]]
+    heapq.heapify(ready)
+    done: list[int] = []
+    taken: set[int] = set()
+    for i in ids:
+        while ready:
+            k = heapq.heappop(ready)
+            if ids[k] in taken:
+                continue
+            taken.add(ids[k])
+            done.append(ids[k])
+            for reader in readers[ids[k]]:
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    heapq.heappush(ready, place[reader])
+        if len(done) < len(ids) and i not in taken:
+            heapq.heappush(ready, place[i])
+    return done
+
+
+_Ends = dict[tuple[int, str], list[tuple[float, float]]]
+
+
+def _hops(
+    wire: tuple[int, str], x: float | None, y1: float, y2: float, ends: _Ends, slot: dict[tuple[int, str], float]
+) -> list[Point]:
+    """Return where the vertical part of a wire crosses the level parts of the others in its corridor."""
+    if x is None:
+        return []
+    hops: dict[Point, None] = {}
+    for other, spans in ends.items():
+        for a, b in spans if other != wire else ():
+            y = b if slot.get(other, x) < x else a  # left of us it has already changed its level
+            if min(y1, y2) + 6 < y < max(y1, y2) - 6:
+                hops[x, y] = None
+    return list(hops)
+
+
+def _best_slots(movers: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, str]]:
+    """Order the vertical parts in a corridor so that few of them cross; small corridors get the best order."""
+
+    def crossings(order: Sequence[tuple[int, str]]) -> int:
+        total = 0
+        for k, a in enumerate(order):
+            for b in order[k + 1 :]:
+                for a1, a2 in ends[a]:
+                    for b1, b2 in ends[b]:
+                        total += min(b1, b2) < a2 < max(b1, b2)
+                        total += min(a1, a2) < b1 < max(a1, a2)
+        return total
+
+    if len(movers) <= 5:
+        return list(min(permutations(movers), key=crossings)) if movers else []
+    return sorted(movers, key=lambda s: (max(a - b for a, b in ends[s]), s))

@@ -1,0 +1,466 @@
+"""A layered plan of one step: ranks, order and places for its boxes, channels for every line that passes them.
+
+The order and a first guess of the places may come from a layout program; ranks, ports, lanes and the final places
+are always computed here, so that a picture looks the same whoever ordered it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+RISER = 7.0
+"""Pixels between two parameter lines that climb to the same box."""
+TAP = 12.0
+_PAD = 6.0
+_PAD_LINE = 3.0
+_GAP = 20.0
+_LANE = 9.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A box to be placed: its size, and where its author would like it among its neighbours."""
+
+    width: float
+    height: float
+    hint: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Link:
+    """An edge inside the step; `label` is the size of the text that must fit on it."""
+
+    source: int
+    target: int
+    label: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One step, by local numbers: equal problems get the same plan.
+
+    `risers` are (target, how many parameter lines), `entries` are (wire, target) of what comes from earlier steps,
+    `tops` are the boxes whose result leaves through the ceiling.
+    """
+
+    cells: tuple[Cell, ...]
+    links: tuple[Link, ...]
+    risers: tuple[tuple[int, int, float], ...] = ()
+    entries: tuple[tuple[int, int, bool], ...] = ()
+    tops: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """Where everything is: x to the right, y upwards from the bottom of the lowest rank."""
+
+    width: float
+    height: float
+    centre: list[tuple[float, float]]
+    rank: list[int]
+    routes: list[list[tuple[float, float]]]
+    labels: dict[int, tuple[float, float]]
+    risers: dict[int, list[tuple[float, float]]]
+    entries: dict[tuple[int, int], tuple[bool, float, float]]
+    tops: dict[int, list[tuple[float, float]]]
+    exits: dict[int, tuple[bool, float]]
+    who: str = "own"
+
+
+@dataclass
+class Layers:
+    """The problem with every line cut at the ranks it passes: links go from one rank to the next only."""
+
+    width: list[float] = field(default_factory=list)
+    height: list[float] = field(default_factory=list)
+    pad: list[float] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
+    row: list[int] = field(default_factory=list)
+    links: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def add(self, row: int, width: float, height: float, pad: float) -> int:
+        while len(self.rows) <= row:
+            self.rows.append([])
+        self.width.append(width)
+        self.height.append(height)
+        self.pad.append(pad)
+        self.row.append(row)
+        self.rows[row].append(len(self.row) - 1)
+        return len(self.row) - 1
+
+    def apart(self, left: int, right: int) -> float:
+        return (self.width[left] + self.width[right]) / 2 + self.pad[left] + self.pad[right]
+
+
+Arrange = Callable[[Layers], tuple[str, list[float]] | None]
+"""A layout program: gives its name and an x for every item of the layers, or None if it cannot."""
+
+
+def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
+    """Return the plan of one step; `arrange` orders the ranks, our own barycentre sweeps do if it is None."""
+    rank = _ranks(problem)
+    layers = Layers()
+    top = max(rank, default=0)
+    for i, cell in enumerate(problem.cells):
+        layers.add(rank[i], cell.width, cell.height, _PAD)
+    while len(layers.rows) <= top:
+        layers.rows.append([])
+    chains, label_item = _cut_links(problem, rank, layers)
+    riser_chain = {}
+    for target, count, pitch in problem.risers:
+        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, 5.0) for r in range(rank[target])]
+        riser_chain[target] = chain
+        _tie(layers, [*chain, target], 12.0)
+    top_chain = {}
+    for source in problem.tops:
+        chain = [layers.add(r, 0.0, 0.0, 5.0) for r in range(rank[source] + 1, top + 1)]
+        top_chain[source] = chain
+        _tie(layers, [source, *chain], 8.0)
+
+    _first_order(problem, layers, chains, riser_chain, top_chain)
+    who, guess = "own", None
+    if arrange is not None and (found := arrange(layers)) is not None:
+        who, guess = found
+        for row in layers.rows:
+            row.sort(key=lambda i: (guess[i], i))
+    else:
+        _sweep(problem, layers)
+    return _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who)
+
+
+def _ranks(problem: Problem) -> list[int]:
+    count = len(problem.cells)
+    above: list[list[Link]] = [[] for _ in range(count)]
+    below: list[list[Link]] = [[] for _ in range(count)]
+    for link in problem.links:
+        above[link.source].append(link)
+        below[link.target].append(link)
+    rank = [0] * count
+    for i in range(count):  # cells come in creation order, which is a topological order
+        rank[i] = max((rank[e.source] + _span(e) for e in below[i]), default=0)
+    for i in reversed(range(count)):
+        if not below[i] and above[i]:
+            rank[i] = min(rank[e.target] - _span(e) for e in above[i])
+    low = min(rank, default=0)
+    return [r - low for r in rank]
+
+
+def _span(link: Link) -> int:
+    return 2 if link.label else 1
+
+
+def _cut_links(problem: Problem, rank: list[int], layers: Layers) -> tuple[list[list[int]], dict[int, int]]:
+    chains = []
+    label_item = {}
+    for k, link in enumerate(problem.links):
+        chain = []
+        for r in range(rank[link.source] + 1, rank[link.target]):
+            if link.label and r == rank[link.target] - 1:
+                item = layers.add(r, link.label[0], link.label[1], 2.0)
+                label_item[k] = item
+            else:
+                item = layers.add(r, 0.0, 0.0, _PAD_LINE)
+            chain.append(item)
+        chains.append(chain)
+        _tie(layers, [link.source, *chain, link.target], 1.0 if not chain else 3.0)
+    return chains, label_item
+
+
+def _tie(layers: Layers, items: list[int], weight: float) -> None:
+    for a, b in zip(items, items[1:], strict=False):
+        layers.links.append((a, b, weight))
+
+
+def _first_order(problem, layers: Layers, chains, riser_chain, top_chain) -> None:
+    hint: list[tuple[float, ...]] = [(*c.hint, float(i)) for i, c in enumerate(problem.cells)]
+    hint += [()] * (len(layers.row) - len(hint))
+    for link, chain in zip(problem.links, chains, strict=True):
+        for item in chain:
+            hint[item] = (*hint[link.target], 0.5)
+    for target, chain in riser_chain.items():
+        for item in chain:
+            hint[item] = (*hint[target], 0.7)
+    for source, chain in top_chain.items():
+        for item in chain:
+            hint[item] = (*hint[source], 0.9)
+    for row in layers.rows:
+        row.sort(key=lambda i: (hint[i], i))
+
+
+def _sweep(problem: Problem, layers: Layers) -> None:
+    down: list[list[int]] = [[] for _ in layers.row]
+    up: list[list[int]] = [[] for _ in layers.row]
+    for a, b, _ in layers.links:
+        up[a].append(b)
+        down[b].append(a)
+    from_left = {t for _, t, side in problem.entries if side}
+    place = [0.0] * len(layers.row)
+
+    def number(row: list[int]) -> None:
+        for k, i in enumerate(row):
+            place[i] = float(k)
+
+    for row in layers.rows:
+        number(row)
+    best, fewest = [list(r) for r in layers.rows], _crossings(layers, up)
+    rounds = 12 if len(layers.row) < 2000 else 3
+    for turn in range(rounds):
+        if not fewest:
+            break
+        rows = layers.rows[1:] if turn % 2 == 0 else layers.rows[-2::-1]
+        near = down if turn % 2 == 0 else up
+        for row in rows:
+            wish = {}
+            for k, i in enumerate(row):
+                centre = sum(place[j] for j in near[i]) / len(near[i]) if near[i] else float(k)
+                wish[i] = -1.0 if i in from_left and turn % 2 == 0 else centre
+            row.sort(key=lambda i: wish[i])
+            number(row)
+            _swap_neighbours(row, near, place)
+        crossed = _crossings(layers, up)
+        if crossed < fewest:
+            best, fewest = [list(r) for r in layers.rows], crossed
+    layers.rows[:] = best
+
+
+def _swap_neighbours(row: list[int], near: list[list[int]], place: list[float]) -> None:
+    for k in range(len(row) - 1):
+        a, b = row[k], row[k + 1]
+        as_is = sum(place[p] > place[q] for p in near[a] for q in near[b])
+        swapped = sum(place[p] < place[q] for p in near[a] for q in near[b])
+        if swapped < as_is:
+            row[k], row[k + 1] = b, a
+            place[a], place[b] = place[b], place[a]
+
+
+def _crossings(layers: Layers, up: list[list[int]]) -> int:
+    total = 0
+    for low, high in zip(layers.rows, layers.rows[1:], strict=False):
+        at = {i: k for k, i in enumerate(high)}
+        seen: list[int] = []
+        for i in low:
+            ends = sorted(at[j] for j in up[i])
+            total += sum(len(seen) - bisect_right(seen, e) for e in ends)
+            for e in ends:
+                insort(seen, e)
+    return total
+
+
+def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who) -> Plan:
+    order = [0] * len(layers.row)
+    for row in layers.rows:
+        for k, i in enumerate(row):
+            order[i] = k
+    count = len(problem.cells)
+
+    def open_side(i: int, right: bool) -> bool:
+        row = layers.rows[layers.row[i]]
+        others = row[order[i] + 1 :] if right else row[: order[i]]
+        return all(j >= count for j in others)
+
+    left_entry = [(w, t) for w, t, side in problem.entries if side and open_side(t, False)]
+    # ports along the bottom of each box, in the order of where their lines come from
+    ports: dict[int, list[tuple[float, int, str, int, float]]] = {i: [] for i in range(count)}
+    for k, link in enumerate(problem.links):
+        previous = chains[k][-1] if chains[k] else link.source
+        ports[link.target].append((order[previous], k, "link", k, 10.0))
+    for target, lines, pitch in problem.risers:
+        chain = riser_chain[target]
+        at = order[chain[-1]] if chain else 0.0
+        ports[target].append((at, -1, "riser", target, max(lines - 1, 0) * pitch + 8.0))
+    for w, t, _ in problem.entries:
+        if (w, t) not in left_entry:
+            ports[t].append((-1.0, w, "entry", w, TAP))
+    offset: dict[tuple[str, int, int], float] = {}
+    for i, slots in ports.items():
+        slots.sort(key=lambda s: s[:2])
+        total = sum(s[4] for s in slots)
+        scale = min(1.0, (problem.cells[i].width - 4) / total) if total else 1.0
+        x = -total * scale / 2
+        for _, _, kind, key, room in slots:
+            offset[kind, key, i] = x + room * scale / 2
+            x += room * scale
+
+    bend: dict[tuple[int, int], float] = {}
+    for k, link in enumerate(problem.links):
+        bend[(chains[k][-1] if chains[k] else link.source), link.target] = offset["link", k, link.target]
+    for target, chain in riser_chain.items():
+        if chain:
+            bend[chain[-1], target] = offset["riser", target, target]
+    x = _coordinates(layers, bend, guess)
+    for target, chain in riser_chain.items():
+        port = x[target] + offset["riser", target, target]
+        place = _straighten(layers, order, x, chain, [port])
+        low, high = _room(layers, order, x, [target])
+        if low <= x[target] + place - port <= high:
+            x[target] += place - port
+    for source, chain in top_chain.items():
+        _straighten(layers, order, x, chain, [x[source]])
+    for k, link in enumerate(problem.links):
+        port = x[link.target] + offset["link", k, link.target]
+        _straighten(layers, order, x, chains[k], [port, x[link.source]])
+    left = min((x[i] - layers.width[i] / 2 for i in range(len(x))), default=0.0)
+    x = [v - left for v in x]
+    width = max((x[i] + layers.width[i] / 2 for i in range(len(x))), default=0.0)
+
+    # rows from the bottom up; a gap is as high as its lanes and its slanted lines need
+    lanes: dict[int, list[int]] = {}
+    for w, t, _ in problem.entries:
+        if (w, t) not in left_entry and w not in lanes.setdefault(rank[t], []):
+            lanes[rank[t]].append(w)
+    reach = [0.0] * (len(layers.rows) + 1)
+    for a, b, _ in layers.links:
+        dx = abs(x[a] - x[b] - bend.get((a, b), 0.0))
+        reach[layers.row[b]] = max(reach[layers.row[b]], dx)
+    low: list[float] = []
+    high: list[float] = []
+    y = 0.0
+    texts = frozenset(label_item.values())
+    for r, row in enumerate(layers.rows):
+        gap = 0.0 if r == 0 else _GAP + min(0.14 * reach[r], 46.0)
+        if r and (texts.intersection(row) or texts.intersection(layers.rows[r - 1])):
+            gap = 9.0 + min(0.1 * reach[r], 30.0)
+        if lanes.get(r):
+            gap = (gap if r else 4.0) + _LANE * len(lanes[r]) + 5.0
+        y += gap
+        low.append(y)
+        y += max((layers.height[i] for i in row), default=0.0)
+        high.append(y)
+
+    centre = [(x[i], (low[rank[i]] + high[rank[i]]) / 2) for i in range(count)]
+
+    def through(items: list[int]) -> list[tuple[float, float]]:
+        points = []
+        for i in items:
+            points += [(x[i], low[layers.row[i]]), (x[i], high[layers.row[i]])]
+        return points
+
+    def bottom(i: int, kind: str, key: int) -> list[tuple[float, float]]:
+        px = x[i] + offset[kind, key, i]
+        return [(px, low[rank[i]]), (px, centre[i][1] - problem.cells[i].height / 2)]
+
+    def start(i: int) -> list[tuple[float, float]]:
+        return [(x[i], centre[i][1] + problem.cells[i].height / 2), (x[i], high[rank[i]])]
+
+    routes = [
+        _slim([*start(e.source), *through(chains[k]), *bottom(e.target, "link", k)])
+        for k, e in enumerate(problem.links)
+    ]
+    labels = {
+        k: (x[i], (low[layers.row[i]] + high[layers.row[i]]) / 2) for k, i in label_item.items()
+    }
+    risers = {
+        t: _slim([(through(c)[0][0] if c else x[t] + offset["riser", t, t], 0.0), *through(c), *bottom(t, "riser", t)])
+        for t, c in riser_chain.items()
+    }
+    entries = {}
+    for w, t, _ in problem.entries:
+        if (w, t) in left_entry:
+            others = [v for v, u in left_entry if u == t]
+            shift = 12.0 * (others.index(w) - (len(others) - 1) / 2)
+            entries[w, t] = (True, centre[t][1] - shift, x[t] - problem.cells[t].width / 2)
+        else:
+            lane = low[rank[t]] - 11.0 - _LANE * lanes[rank[t]].index(w)
+            entries[w, t] = (False, lane, x[t] + offset["entry", w, t])
+    tops = {
+        s: _slim([*start(s), *through(c), ((through(c)[-1] if c else start(s)[-1])[0], y)])
+        for s, c in top_chain.items()
+    }
+    exits = {
+        i: (True, centre[i][1]) if open_side(i, True) else (False, high[rank[i]] + 7.0) for i in range(count)
+    }
+    return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, who)
+
+
+def _coordinates(layers: Layers, bend, guess: Sequence[float] | None) -> list[float]:
+    x = [0.0] * len(layers.row)
+    for row in layers.rows:
+        at = 0.0
+        for k, i in enumerate(row):
+            at += layers.apart(row[k - 1], i) if k else 0.0
+            x[i] = at
+        for i in row:
+            x[i] -= at / 2
+    if guess is not None:
+        for row in layers.rows:
+            _settle(layers, row, x, [guess[i] for i in row], [1.0] * len(row))
+    down: list[list[tuple[int, float, float]]] = [[] for _ in x]
+    up: list[list[tuple[int, float, float]]] = [[] for _ in x]
+    for a, b, weight in layers.links:
+        d = bend.get((a, b), 0.0)
+        up[a].append((b, weight, d))
+        down[b].append((a, weight, -d))
+    rounds = 16 if len(x) < 2000 else 4
+    for turn in range(rounds):
+        late = turn >= rounds - 5
+        rows = layers.rows if turn % 2 == 0 else layers.rows[::-1]
+        for row in rows:
+            wish, weights = [], []
+            for i in row:
+                near = down[i] + up[i] if late else (down[i] if turn % 2 == 0 else up[i])
+                total = sum(w for _, w, _ in near)
+                wish.append(sum(w * (x[j] + d) for j, w, d in near) / total if total else x[i])
+                weights.append(total or 0.05)
+            _settle(layers, row, x, wish, weights)
+    return x
+
+
+def _settle(layers: Layers, row: list[int], x: list[float], wish: list[float], weight: list[float]) -> None:
+    """Put a row as near to its wishes as its widths allow: isotonic regression, pooling adjacent violators."""
+    shift = 0.0
+    shifts = []
+    blocks: list[list[float]] = []  # mean, weight, how many
+    for k, i in enumerate(row):
+        shift += layers.apart(row[k - 1], i) if k else 0.0
+        shifts.append(shift)
+        blocks.append([wish[k] - shift, weight[k], 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            m, w, n = blocks.pop()
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + m * w) / (blocks[-1][1] + w), blocks[-1][1] + w, blocks[-1][2] + n
+            ]  # fmt: skip
+    k = 0
+    for mean, _, n in blocks:
+        for _ in range(int(n)):
+            x[row[k]] = mean + shifts[k]
+            k += 1
+
+
+def _straighten(layers: Layers, order: list[int], x: list[float], chain: list[int], wishes: list[float]) -> float:
+    """Make a chain one vertical line, as near to the first wished place as its neighbours let it; return the place."""
+    low, high = _room(layers, order, x, chain)
+    if not chain or low > high:
+        return wishes[0]
+    inside = [w for w in wishes if low <= w <= high]
+    place = inside[0] if inside else min(max(wishes[0], low), high)
+    for i in chain:
+        x[i] = place
+    return place
+
+
+def _room(layers: Layers, order: list[int], x: list[float], items: list[int]) -> tuple[float, float]:
+    """Return between which places all these items can stand without touching their neighbours."""
+    low, high = -1e9, 1e9
+    for i in items:
+        row, k = layers.rows[layers.row[i]], order[i]
+        if k:
+            low = max(low, x[row[k - 1]] + layers.apart(row[k - 1], i))
+        if k + 1 < len(row):
+            high = min(high, x[row[k + 1]] - layers.apart(i, row[k + 1]))
+    return low, high
+
+
+def _slim(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Drop points that repeat or lie on the line between their neighbours."""
+    kept: list[tuple[float, float]] = []
+    for p in points:
+        if kept and abs(kept[-1][0] - p[0]) < 0.01 and abs(kept[-1][1] - p[1]) < 0.01:
+            continue
+        if len(kept) > 1:
+            (ax, ay), (bx, by) = kept[-2], kept[-1]
+            if abs((bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)) < 0.01 * (abs(p[0] - ax) + abs(p[1] - ay)):
+                kept.pop()
+        kept.append(p)
+    return kept

@@ -1,0 +1,180 @@
+"""A scene as SVG, written by hand: ids and classes for every node and edge, titles for those who cannot see it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from minigrad.render.layout import Box, Scene, Wire, Words
+from minigrad.render.text import runs, subscript_size
+from minigrad.render.theme import style_sheet
+
+_CORNER = 9.0
+_HOP = 4.5
+_ARROWS = ("data", "cell", "hidden", "r0", "r1", "r2", "r3", "r4", "r5")
+
+
+def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
+    """Return the scene as one SVG document."""
+    w, h = _n(scene.width), _n(scene.height)
+    title = scene.title or "Computation graph"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
+        'aria-labelledby="mg-title mg-desc">',
+        f'<title id="mg-title">{escape(title)}</title>',
+        f'<desc id="mg-desc">{escape(description)}</desc>',
+        f"<style>\n{style_sheet(theme)}\n</style>",
+        "<defs>" + "".join(_marker(name) for name in _ARROWS) + "</defs>",
+        f'<rect class="paper" width="{w}" height="{h}"/>',
+        '<g class="frames">',
+    ]
+    for f in scene.frames:
+        parts.append(
+            f'<rect class="{f.style}" x="{_n(f.x)}" y="{_n(f.y)}" width="{_n(f.width)}" height="{_n(f.height)}" rx="4"/>'
+            + _text(f.words)
+        )
+    parts.append('</g><g class="rails">')
+    for r in scene.rails:
+        parts.append(f'<path class="{r.style}" id="{r.key}" d="M{_n(r.x)} {_n(r.y)}H{_n(r.end)}"/>')
+    parts.append('</g><g class="edges">')
+    parts += [_wire(wire) for wire in scene.wires]
+    parts.append('</g><g class="dots">')
+    for x, y, style in dict.fromkeys((_n(x), _n(y), style) for x, y, style in scene.dots):
+        parts.append(f'<circle class="dot {style}" cx="{x}" cy="{y}" r="2.2"/>')
+    parts.append('</g><g class="nodes">')
+    parts += [_box(box) for box in scene.boxes]
+    parts.append('</g><g class="words">')
+    parts += [_label(words) for wire in scene.wires for words in wire.words]
+    parts += [_text(words) for words in scene.words]
+    parts.append('</g><g class="legend">')
+    for kind, style, x, y in scene.legend:
+        if kind == "line":
+            parts.append(f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>')
+        elif kind == "box":
+            parts.append(f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>')
+    parts.append("</g></svg>")
+    return "\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return text that can stand in XML; what XML cannot hold at all becomes the replacement character."""
+    text = re.sub(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def _n(value: float) -> str:
+    return f"{value:.1f}".rstrip("0").rstrip(".") if value else "0"
+
+
+def _arrow(style: str) -> str:
+    last = style.split()[-1]
+    return last if last in _ARROWS else "data"
+
+
+def _marker(name: str) -> str:
+    size = 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
+    return (
+        f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
+        f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.6L10 4L0 7.4Z"/></marker>'
+    )
+
+
+def _wire(wire: Wire) -> str:
+    d = _path(wire.points, wire.hops) if wire.square else _smooth(wire.points)
+    return (
+        f'<path class="e {wire.style}" id="{wire.key}" d="{d}" marker-end="url(#a-{_arrow(wire.style)})">'
+        f"<title>{escape(wire.title)}</title></path>"
+    )
+
+
+def _smooth(points: Sequence[tuple[float, float]]) -> str:
+    """A polyline whose corners are rounded as far as its parts allow."""
+    if len(points) < 3:
+        return _path(points, ())
+    d = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
+    for a, b, c in zip(points, points[1:], points[2:], strict=False):
+        r = min(12.0, math.dist(a, b) / 2, math.dist(b, c) / 2)
+        p, q = _towards(b, a, r), _towards(b, c, r)
+        d.append(f"L{_n(p[0])} {_n(p[1])}Q{_n(b[0])} {_n(b[1])} {_n(q[0])} {_n(q[1])}")
+    d.append(f"L{_n(points[-1][0])} {_n(points[-1][1])}")
+    return "".join(d)
+
+
+def _towards(a: tuple[float, float], b: tuple[float, float], r: float) -> tuple[float, float]:
+    length = math.dist(a, b) or 1.0
+    return (a[0] + (b[0] - a[0]) * r / length, a[1] + (b[1] - a[1]) * r / length)
+
+
+def _path(points: Sequence[tuple[float, float]], hops: Sequence[tuple[float, float]]) -> str:
+    """Straight parts with rounded corners; a vertical part leaps over the wires it crosses."""
+    clean = [p for k, p in enumerate(points) if not k or math.dist(p, points[k - 1]) > 0.05]
+    d = [f"M{_n(clean[0][0])} {_n(clean[0][1])}"]
+    for k in range(1, len(clean)):
+        a, b = clean[k - 1], clean[k]
+        if abs(a[0] - b[0]) < 0.05:
+            sign = 1 if b[1] > a[1] else -1
+            for x, y in sorted(hops, key=lambda hop: sign * hop[1]):
+                inside = min(a[1], b[1]) + _HOP + 2 < y < max(a[1], b[1]) - _HOP - 2
+                if abs(x - a[0]) < 0.05 and inside:
+                    sweep = 1 if sign > 0 else 0
+                    d.append(f"L{_n(x)} {_n(y - sign * _HOP)}A{_HOP} {_HOP} 0 0 {1 - sweep} {_n(x)} {_n(y + sign * _HOP)}")
+        if k + 1 < len(clean):
+            c = clean[k + 1]
+            r = min(_CORNER, math.dist(a, b) / 2, math.dist(b, c) / 2)
+            p, q = _towards(b, a, r), _towards(b, c, r)
+            d.append(f"L{_n(p[0])} {_n(p[1])}Q{_n(b[0])} {_n(b[1])} {_n(q[0])} {_n(q[1])}")
+        else:
+            d.append(f"L{_n(b[0])} {_n(b[1])}")
+    return "".join(d)
+
+
+def _box(box: Box) -> str:
+    left, top, right, bottom = box.box
+    x, y, w, h = _n(left), _n(top), _n(box.width), _n(box.height)
+    if box.shape == "note":
+        fold = 5
+        body = (
+            f'<path class="b" d="M{x} {y}H{_n(right - fold)}L{_n(right)} {_n(top + fold)}V{_n(bottom)}H{x}Z"/>'
+            f'<path class="i" d="M{_n(right - fold)} {y}V{_n(top + fold)}H{_n(right)}"/>'
+        )
+    else:
+        radius = _n(min(9.0, box.height / 2))
+        body = f'<rect class="b" x="{x}" y="{y}" width="{w}" height="{h}" rx="{radius}"/>'
+        if box.shape == "double":
+            body += (
+                f'<rect class="i" x="{_n(left + 2)}" y="{_n(top + 2)}" width="{_n(box.width - 4)}" '
+                f'height="{_n(box.height - 4)}" rx="{_n(min(7.0, box.height / 2))}"/>'
+            )
+    words = "".join(_text(word) for word in box.words)
+    return f'<g class="n {box.style}" id="{box.key}"><title>{escape(box.title)}</title>{body}{words}</g>'
+
+
+def _label(words: Words) -> str:
+    """Words on a line, with the line hidden behind them."""
+    left, top, right, bottom = (_n(v) for v in words.box)
+    w, h = _n(float(right) - float(left) + 2), _n(float(bottom) - float(top) + 2)
+    x, y = _n(float(left) - 1), _n(float(top) - 1)
+    return f'<rect class="lb" x="{x}" y="{y}" width="{w}" height="{h}"/>{_text(words)}'
+
+
+def _text(words: Words) -> str:
+    # letters of DejaVu stand on a baseline 0.35 em below their middle
+    x, y = words.x, words.y + 0.35 * words.size
+    attributes = f'class="{words.style}{"" if words.face == "sans" else " " + words.face}" font-size="{_n(words.size)}"'
+    if words.anchor != "start":
+        attributes += f' text-anchor="{words.anchor}"'
+    if words.turn:
+        place = f'transform="translate({_n(words.x + 0.35 * words.size)} {_n(words.y)})rotate(-90)"'
+    else:
+        place = f'x="{_n(x)}" y="{_n(y)}"'
+    pieces = runs(words.text, words.math)
+    if len(pieces) == 1 and not pieces[0][1]:
+        return f"<text {place} {attributes}>{escape(words.text)}</text>"
+    drop, body, low_before = _n(0.18 * words.size), "", False
+    for piece, low in pieces:
+        shift = f' dy="{drop}"' if low and not low_before else f' dy="-{drop}"' if low_before and not low else ""
+        size = f' font-size="{_n(subscript_size(words.size))}"' if low else ""
+        body += f"<tspan{shift}{size}>{escape(piece)}</tspan>" if shift or size else escape(piece)
+        low_before = low
+    return f'<text {place} {attributes} xml:space="preserve">{body}</text>'

@@ -1,0 +1,83 @@
+"""Colours and line styles: one table a theme, and the style sheet that is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minigrad.errors import UsageError
+
+_GATE_FILLS = {
+    "light": {
+        "forget": "#ffd8d8", "input": "#d0e7ff", "cell": "#fff0c2", "output": "#d8f3d6", "reset": "#ffd8d8",
+        "update": "#d0e7ff", "new": "#fff0c2", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#fff0c2",
+        "loss": "#ffd3d6", "op": "#f3f4f8", "leaf": "#e4e0fb", "constant": "#eeeeee", "parameter": "#eeeeee",
+        "fold": "#f3f4f8",
+    },
+    "dark": {
+        "forget": "#6b2f35", "input": "#264d73", "cell": "#66541c", "output": "#2c5a2f", "reset": "#6b2f35",
+        "update": "#264d73", "new": "#66541c", "mul": "#5a3238", "add": "#2d4f38", "squash": "#66541c",
+        "loss": "#7a2f3c", "op": "#343a46", "leaf": "#453f73", "constant": "#3a3d44", "parameter": "#3a3d44",
+        "fold": "#2b3140",
+    },
+}  # fmt: skip
+_PRINT = {name: "#ffffff" for name in _GATE_FILLS["light"]} | {
+    "parameter": "#eeeeee", "constant": "#eeeeee", "leaf": "#f4f4f4", "fold": "#f4f4f4",
+}  # fmt: skip
+
+THEMES: Mapping[str, Mapping[str, object]] = {
+    "light": {
+        "paper": "#ffffff", "ink": "#111418", "soft": "#5a6472", "frame": "#f7f9fd", "frame_line": "#b4c0d0",
+        "line": "#1a1d21", "cell": "#cf3f55", "hidden": "#1565c0", "loss": "#b3203a", "value": "#1b5e3a",
+        "grad": "#8e2442", "rails": ("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"),
+        "fills": _GATE_FILLS["light"],
+    },
+    "dark": {
+        "paper": "#14171c", "ink": "#eef1f5", "soft": "#9aa7b8", "frame": "#1b2028", "frame_line": "#3d4859",
+        "line": "#d5dae2", "cell": "#ff6b81", "hidden": "#64b5f6", "loss": "#ff8a9b", "value": "#7fd6a4",
+        "grad": "#ff9db3", "rails": ("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"),
+        "fills": _GATE_FILLS["dark"],
+    },
+    "print": {
+        "paper": "#ffffff", "ink": "#000000", "soft": "#333333", "frame": "#ffffff", "frame_line": "#777777",
+        "line": "#000000", "cell": "#000000", "hidden": "#000000", "loss": "#000000", "value": "#000000",
+        "grad": "#000000", "rails": ("#555555",) * 6, "fills": _PRINT,
+    },
+}  # fmt: skip
+
+
+def theme_named(name: str) -> Mapping[str, object]:
+    """Return a theme; raise UsageError, listing the known ones, if there is none of this name."""
+    if name not in THEMES:
+        raise UsageError(f"unknown theme {name!r}: choose from {', '.join(THEMES)}")
+    return THEMES[name]
+
+
+def style_sheet(name: str) -> str:
+    """Return the CSS of a theme. Every rule is below the class ``mg``, so that it styles nothing else on a page."""
+    t = theme_named(name)
+    fills = t["fills"]
+    rails = t["rails"]
+    rules = [
+        f".mg .paper{{fill:{t['paper']}}}",
+        f".mg text{{font-family:'DejaVu Sans','Bitstream Vera Sans',Verdana,sans-serif;fill:{t['ink']}}}",
+        ".mg .bold{font-weight:bold}.mg .oblique{font-style:oblique}",
+        f".mg .s,.mg .g,.mg .l{{fill:{t['soft']}}}.mg .f{{fill:{t['soft']}}}",
+        f".mg .v{{fill:{t['value']}}}.mg .d{{fill:{t['grad']}}}",
+        f".mg .lb{{fill:{t['frame']};opacity:.85}}",
+        f".mg .w.cell{{fill:{t['cell']}}}.mg .w.hidden{{fill:{t['hidden']}}}",
+        f".mg .frame{{fill:{t['frame']};stroke:{t['frame_line']}}}.mg .folded{{stroke-dasharray:6 4}}",
+        f".mg .n .b{{stroke:{t['line']};stroke-width:1.2;fill:{fills['op']}}}.mg .n .i{{fill:none;stroke:{t['line']}}}",
+        ".mg .n.tap .b{stroke-width:.8}",
+        f".mg .e{{fill:none;stroke:{t['line']};stroke-width:1.2}}",
+        f".mg .e.cell{{stroke:{t['cell']};stroke-width:2.4}}",
+        f".mg .e.hidden{{stroke:{t['hidden']};stroke-width:2.2;stroke-dasharray:.1 4.4;stroke-linecap:round}}",
+        ".mg .e.parameter{stroke-width:.9;stroke-dasharray:4 3}.mg .rail{fill:none;stroke-width:1.3}",
+        f".mg .dot.cell,.mg .a-cell{{fill:{t['cell']}}}.mg .dot.hidden,.mg .a-hidden{{fill:{t['hidden']}}}",
+        f".mg .dot.data,.mg .a-data{{fill:{t['line']}}}.mg .rail.data{{stroke:{t['line']}}}",
+    ]
+    for kind, fill in fills.items():
+        rules.append(f".mg .n.{kind} .b{{fill:{fill}}}")
+    rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t['loss']}}}")
+    for k, colour in enumerate(rails):
+        rules.append(f".mg .r{k}{{stroke:{colour}}}.mg .dot.r{k},.mg .a-r{k}{{fill:{colour};stroke:none}}")
+    return "\n".join(rules)

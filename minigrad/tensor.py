@@ -1,0 +1,695 @@
+"""What users hold: Tensor, with methods and NumPy's protocols over the operations of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _core, _cpu, ops
+from ._core import Recording, TensorBase
+from .backend import NUMPY, ArrayLane, array_lane, get_default_dtype, is_array, lane_for_device
+from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from .op import PAGE, Op
+
+__all__ = [
+    "Tensor", "as_tensor", "enable_grad", "from_dlpack", "from_numpy", "full", "is_grad_enabled", "manual_seed", "no_grad", "ones",
+    "ones_like", "rand", "randn", "set_grad_enabled", "tensor", "zeros", "zeros_like",
+]
+
+
+class Tensor(TensorBase):
+    """An array that remembers how it was computed.
+
+    Make one with :func:`tensor`; operations return others. ``grad`` holds the gradient after :meth:`backward`.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 1000
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return tuple(_core.data_of(self).shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Element type, a ``numpy.dtype``."""
+        return _core.data_of(self).dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return self.size
+
+    @property
+    def device(self) -> str:
+        """Where the array lives: "cpu" or "cuda"."""
+        return array_lane(_core.data_of(self)).device
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return ops.permute(self)
+
+    @property
+    def mT(self) -> Tensor:
+        """The tensor with its last two axes swapped."""
+        return ops.mT(self)
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside the graph; assign to it to give a leaf other values."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = _core.data_of(value)
+        lane = array_lane(_core.data_of(self))
+        array = lane.asarray(array)
+        if array.dtype != self.dtype:
+            raise DTypeError(f"data of dtype {array.dtype} for a tensor of {self.dtype}")
+        _core.set_data(self, array)
+
+    @property
+    def version(self) -> int:
+        """How often the tensor's memory was changed in place."""
+        return _core.version(_core.data_of(self))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a scalar tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("a scalar tensor cannot be iterated over")
+        return (self[k] for k in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((_core.data_of(self) == _core.data_of(value)).any())
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
+        parts = [text]
+        if self.dtype not in (get_default_dtype(), np.dtype("int64"), np.dtype("bool")):
+            parts.append(f"dtype={self.dtype}")
+        if self.device != "cpu":
+            parts.append(f"device={self.device!r}")
+        if self.name:
+            parts.append(f"name={self.name!r}")
+        if self.requires_grad:
+            parts.append("requires_grad=True" if self.is_leaf else f"op={self.node.op.name}")
+        return f"tensor({', '.join(parts)})"
+
+    def __bool__(self) -> bool:
+        return bool(self._one())
+
+    def __float__(self) -> float:
+        return float(self._one())
+
+    def __int__(self) -> int:
+        return int(self._one())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"a tensor of {self.dtype} is no index")
+        return int(self._one())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.size == 1 and spec else str(self)
+
+    def _one(self) -> Any:
+        if self.size != 1:
+            raise ShapeError(f"a tensor of shape {self.shape} has no single value; use .all() or .any() of its numpy()")
+        return self.numpy().reshape(())[()]
+
+    def item(self) -> float | int | bool:
+        """Return the value of a tensor with one element as a Python number."""
+        value: float | int | bool = self._one().item()
+        return value
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists of Python numbers."""
+        return self.numpy().tolist()
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Return the values as a NumPy array that shares the tensor's memory.
+
+        A write to it cannot be noticed by the graph: write to a copy, or use an in-place method of the tensor.
+
+        Raises:
+            DeviceError: the tensor lives on a GPU; copy it with ``.cpu()`` first.
+        """
+        data = _core.data_of(self)
+        if type(data) is not np.ndarray:
+            if self.device != "cpu":
+                raise DeviceError(f'this tensor lives on {self.device}: copy it with .cpu() (or .to("cpu")) first')
+            return np.asarray(data)
+        return data
+
+    # -- graph ----------------------------------------------------------------------------------------------------
+
+    def requires_grad_(self, on: bool = True) -> Tensor:
+        """Switch collection of a gradient on or off for this leaf; returns the tensor."""
+        if on and self.dtype.kind != "f":
+            raise DTypeError(f"only floating tensors have gradients; this one is {self.dtype}")
+        self.requires_grad = on
+        return self
+
+    def detach(self) -> Tensor:
+        """Return the same values, in the same memory, cut from the graph."""
+        return ops.detach(self)
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the derivative of this tensor to the ``.grad`` of every leaf that it depends on.
+
+        Args:
+            gradient: the cotangent, of this tensor's shape; may be left out for a tensor with one element.
+            retain_graph: keep saved values, so that backward can run again (default: as `create_graph`).
+            create_graph: record the backward pass itself, for higher derivatives.
+
+        Raises:
+            GraphError: no gradient flows to this tensor, it is not a scalar and `gradient` is missing, or the graph was freed.
+        """
+        if not self.requires_grad:
+            raise GraphError("backward(): this tensor does not depend on any tensor that requires a gradient")
+        seed = _seed(self, gradient)
+        _core.sweep([self], [seed], None, create_graph, create_graph if retain_graph is None else retain_graph)
+
+    # -- in place -------------------------------------------------------------------------------------------------
+
+    def _writable(self) -> Any:
+        if self.requires_grad and _core.is_recording():
+            raise GraphError(
+                "a tensor that requires a gradient cannot be changed in place while operations are recorded: "
+                "compute a new tensor, or change it inside `with mg.no_grad():`"
+            )
+        return _core.data_of(self)
+
+    def _in_place(self, change: Callable[[Any], None]) -> Tensor:
+        data = self._writable()
+        change(data)
+        _core.mark_changed(data)
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        index = _core.clean_index(index)
+
+        def change(data: Any) -> None:
+            try:
+                data[index] = _like(value, data)
+            except (IndexError, ValueError) as error:
+                raise ShapeError(f"assignment to a tensor of shape {self.shape}: {error}") from None
+
+        self._in_place(change)
+
+    def copy_(self, source: Any) -> Tensor:
+        """Overwrite this tensor's values with `source`'s (broadcast)."""
+        self[...] = source
+        return self
+
+    def fill_(self, value: float) -> Tensor:
+        """Overwrite every element with a number."""
+        self[...] = value
+        return self
+
+    def zero_(self) -> Tensor:
+        """Overwrite every element with 0."""
+        return self.fill_(0)
+
+    def add_(self, other: Any, alpha: float = 1) -> Tensor:
+        """Add ``alpha * other`` in place."""
+
+        def change(data: Any) -> None:
+            data += alpha * _like(other, data) if alpha != 1 else _like(other, data)
+
+        return self._in_place(change)
+
+    def sub_(self, other: Any, alpha: float = 1) -> Tensor:
+        """Subtract ``alpha * other`` in place."""
+        return self.add_(other, -alpha)
+
+    def mul_(self, other: Any) -> Tensor:
+        """Multiply in place."""
+
+        def change(data: Any) -> None:
+            data *= _like(other, data)
+
+        return self._in_place(change)
+
+    def div_(self, other: Any) -> Tensor:
+        """Divide in place."""
+
+        def change(data: Any) -> None:
+            data /= _like(other, data)
+
+        return self._in_place(change)
+
+    # -- conversions ----------------------------------------------------------------------------------------------
+
+    def to(self, target: Any) -> Tensor:
+        """Convert to a dtype or move to a device; the same tensor if nothing changes.
+
+        Args:
+            target: a dtype ("float64", ``np.float32``), a device ("cpu", "cuda"), or a tensor whose dtype and device to take.
+        """
+        if isinstance(target, Tensor):
+            return self.to(target.device).to(target.dtype)
+        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
+            return self if target == self.device else _move(self, lane_for_device(target))
+        dtype = np.dtype(target)
+        if dtype == self.dtype:
+            return self
+        return ops.astype(self, dtype=dtype.name)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """Convert to a dtype (NumPy's word for :meth:`to`)."""
+        return self.to(np.dtype(dtype))
+
+    def float(self) -> Tensor:
+        """Convert to float32."""
+        return self.to("float32")
+
+    def double(self) -> Tensor:
+        """Convert to float64."""
+        return self.to("float64")
+
+    def long(self) -> Tensor:
+        """Convert to int64."""
+        return self.to("int64")
+
+    def cpu(self) -> Tensor:
+        """Copy to the CPU's memory if it is not there."""
+        return self.to("cpu")
+
+    def cuda(self) -> Tensor:
+        """Copy to the GPU's memory if it is not there."""
+        return self.to("cuda")
+
+    def clone(self) -> Tensor:
+        """Return a copy that gradients flow through."""
+        return self + 0 if self.dtype.kind in "fiu" else as_tensor(self.numpy().copy())
+
+    def contiguous(self) -> Tensor:
+        """Return the tensor itself: layouts are the engine's business."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GraphError("only leaf tensors can be copied deeply; detach() the tensor first")
+        copy = type(self).__new__(type(self))
+        _core.set_data(copy, _core.data_of(self).copy())
+        copy.name = self.name
+        copy.requires_grad = self.requires_grad
+        memo[id(self)] = copy
+        return copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.is_leaf:
+            raise GraphError("only leaf tensors can be pickled; detach() the tensor first")
+        return _rebuild, (type(self), self.numpy(), self.requires_grad, self.name)
+
+    # -- shapes, spelled as methods ----------------------------------------------------------------------------------
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return the same elements in another shape; one length may be -1."""
+        return ops.reshape(self, _spread(shape))
+
+    view = reshape
+
+    def transpose(self, *axes: int) -> Tensor:
+        """Swap two axes (PyTorch's meaning with two arguments), or permute all (NumPy's) with none or all."""
+        if len(axes) == 2 and self.ndim != 2:
+            return ops.transpose(self, *axes)
+        return ops.permute(self, _spread(axes) or None) if len(axes) != 2 else ops.transpose(self, *axes)
+
+    def permute(self, *axes: Any) -> Tensor:
+        """Reorder the axes."""
+        return ops.permute(self, _spread(axes))
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """Drop axes of length 1."""
+        return ops.squeeze(self, axis)
+
+    def unsqueeze(self, axis: int) -> Tensor:
+        """Insert an axis of length 1."""
+        return ops.expand_dims(self, axis)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Broadcast to a shape; -1 keeps an axis."""
+        wanted = _spread(shape)
+        own = (1,) * (len(wanted) - self.ndim) + self.shape
+        return ops.broadcast_to(self, tuple(o if w == -1 else w for w, o in zip(wanted, own, strict=True)))
+
+    def flatten(self, start: int = 0, end: int = -1) -> Tensor:
+        """Merge axes `start` to `end` into one."""
+        return ops.flatten(self, start, end)
+
+    # -- other libraries ----------------------------------------------------------------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self.requires_grad and _core.is_recording():
+            raise GraphError("a tensor that requires a gradient becomes an array only by .detach().numpy(): its gradient ends there")
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise GraphError("export .detach(): a gradient cannot follow a tensor into another library")
+        return _core.data_of(self).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return _core.data_of(self).__dlpack_device__()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if method != "__call__" or out is not None or kwargs:
+            raise TypeError(f"np.{ufunc.__name__} on tensors takes plain calls only (no out=, where= or .{method})")
+        op = NUMPY_OPS.get(ufunc.__name__)
+        if op is None:
+            raise TypeError(_no_record(f"np.{ufunc.__name__}"))
+        return op(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        own = NUMPY_FUNCTIONS.get(function.__name__)
+        if own is None:
+            raise TypeError(_no_record(f"np.{function.__name__}"))
+        return own(*args, **kwargs)
+
+
+def _no_record(name: str) -> str:
+    import difflib
+
+    word = name.removeprefix("np.")
+    known = sorted({*NUMPY_OPS, *NUMPY_FUNCTIONS})
+    near = difflib.get_close_matches(word, known, n=1)
+    advice = f"use mg.{_page_name(near[0])}" if near else "`minigrad ops` lists the operations that have one"
+    return f"{name} has no derivative record in minigrad; {advice}, or .detach().numpy() for values without gradients"
+
+
+def _page_name(numpy_name: str) -> str:
+    op = NUMPY_OPS.get(numpy_name)
+    return op.name if op is not None else numpy_name
+
+
+def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:
+    """Accept ``f(2, 3)`` as well as ``f((2, 3))``."""
+    if len(values) == 1 and isinstance(values[0], Sequence):
+        return tuple(values[0])
+    return tuple(values)
+
+
+def _like(value: Any, data: Any) -> Any:
+    """Return a value to be written into an array, in that array's dtype."""
+    value = _core.data_of(value)
+    if hasattr(value, "dtype") and value.dtype != data.dtype and value.dtype.kind == data.dtype.kind == "f" and value.shape:
+        raise DTypeError(f"values of {value.dtype} for a tensor of {data.dtype}: convert them first")
+    return value
+
+
+def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool, name: str | None) -> Tensor:
+    t = kind.__new__(kind)
+    _core.set_data(t, array)
+    t.name = name
+    t.requires_grad = requires_grad
+    return t
+
+
+def _move(x: Tensor, lane: ArrayLane) -> Tensor:
+    moved = _core.tensor(lane.asarray(array_lane(_core.data_of(x)).to_numpy(_core.data_of(x))))
+    if x.requires_grad and x.is_leaf:
+        moved.requires_grad = True
+    moved.name = x.name
+    return moved  # type: ignore[no-any-return]
+
+
+def _seed(y: Tensor, gradient: Any) -> Tensor:
+    """Return the cotangent that a backward pass from `y` starts with."""
+    data = _core.data_of(y)
+    lane = array_lane(data)
+    if gradient is None:
+        if y.size != 1:
+            raise GraphError(
+                f"backward() from a tensor of shape {y.shape}, which is no scalar: reduce it, for example with .sum(), "
+                "or pass the gradient of its shape"
+            )
+        return _core.tensor(lane.xp.ones(y.shape, dtype=data.dtype))  # type: ignore[no-any-return]
+    gradient = gradient if isinstance(gradient, TensorBase) else as_tensor(gradient)
+    if tuple(gradient.shape) != y.shape:
+        raise ShapeError(f"a gradient of shape {tuple(gradient.shape)} for a tensor of shape {y.shape}")
+    if gradient.dtype != y.dtype:
+        raise DTypeError(f'a gradient of {gradient.dtype} for a tensor of {y.dtype}: convert it with .to("{y.dtype}")')
+    return gradient  # type: ignore[no-any-return]
+
+
+# --- making tensors -----------------------------------------------------------------------------------------------------
+
+
+def tensor(
+    data: Any, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False, name: str | None = None
+) -> Tensor:
+    """Make a tensor from a number, nested lists, an array or a buffer; the values are copied.
+
+    Args:
+        data: Python floats get the default dtype, Python integers int64, arrays keep their dtype.
+        dtype: the dtype to convert to. With ``requires_grad=True`` Python integers become the default dtype.
+        device: "cpu" or "cuda"; default: where `data` lives.
+        requires_grad: whether ``backward`` collects a gradient in ``.grad``.
+        name: what pictures and errors call it.
+
+    Raises:
+        DTypeError: elements that are no numbers, or a gradient for integers.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([[2., 4.]])
+    """
+    array = _copy_in(data, dtype, requires_grad)
+    if device is not None:
+        lane = lane_for_device(device)
+        if array_lane(array) is not lane:
+            array = lane.asarray(array)
+    if requires_grad and array.dtype.kind != "f":
+        raise DTypeError(f'only floating tensors have gradients; this one is {array.dtype}: pass dtype="float32"')
+    return _core.tensor(array, requires_grad, name)  # type: ignore[no-any-return]
+
+
+def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
+    if isinstance(data, TensorBase):
+        data = _core.data_of(data)
+    if is_array(data) or isinstance(data, np.generic):
+        plain = isinstance(data, np.generic)
+        array = np.asarray(data) if plain else data
+        lane = array_lane(array)
+        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        array = lane.xp.array(array, dtype=wanted, copy=True)
+    else:
+        try:
+            array = np.array(_deep_data(data), copy=True)
+        except ValueError as error:
+            raise ShapeError(f"nested lists of unequal lengths make no tensor ({error})") from None
+        if dtype is not None:
+            array = array.astype(dtype)
+        elif isinstance(data, list | tuple | int | float | bool) or array.dtype.kind not in "fiub":
+            if array.dtype.kind == "f" or (array.dtype.kind in "iu" and requires_grad):
+                array = array.astype(get_default_dtype())
+    kind = NUMPY.kind(array) if type(array) is np.ndarray else "f"
+    if kind not in "fib":
+        raise DTypeError(f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported")
+    if type(array) is np.ndarray and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def _deep_data(data: Any) -> Any:
+    if isinstance(data, TensorBase):
+        return _core.data_of(data)
+    if isinstance(data, list | tuple):
+        return [_deep_data(item) for item in data]
+    return data
+
+
+def as_tensor(data: Any) -> Tensor:
+    """Return a tensor of `data`: a tensor as it is, an array without a copy, anything else by :func:`tensor`."""
+    if isinstance(data, Tensor):
+        return data
+    if is_array(data):
+        return _core.tensor(data)  # type: ignore[no-any-return]
+    return tensor(data)
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """Make a tensor that shares the memory of a NumPy array."""
+    if type(array) is not np.ndarray:
+        raise DTypeError(f"from_numpy takes a numpy.ndarray, not {type(array).__name__}")
+    return _core.tensor(array)  # type: ignore[no-any-return]
+
+
+def from_dlpack(x: Any) -> Tensor:
+    """Make a tensor that shares the memory of another library's array, by the DLPack protocol."""
+    return _core.tensor(np.from_dlpack(x))  # type: ignore[no-any-return]
+
+
+def _made(array: Any, dtype: Any, requires_grad: bool, name: str | None) -> Tensor:
+    array = array.astype(get_default_dtype() if dtype is None else np.dtype(dtype), copy=False)
+    return _core.tensor(array, requires_grad, name)  # type: ignore[no-any-return]
+
+
+def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """Make a tensor of zeros."""
+    return _made(np.zeros(_spread(shape)), dtype, requires_grad, name)
+
+
+def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """Make a tensor of ones."""
+    return _made(np.ones(_spread(shape)), dtype, requires_grad, name)
+
+
+def full(
+    shape: Any, value: float, *, dtype: Any = None, requires_grad: bool = False, name: str | None = None
+) -> Tensor:
+    """Make a tensor filled with one number."""
+    return _made(np.full(shape, value), dtype, requires_grad, name)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Make a tensor of zeros of the shape, dtype and device of `x`."""
+    return _core.tensor(array_lane(_core.data_of(x)).xp.zeros_like(_core.data_of(x)))  # type: ignore[no-any-return]
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Make a tensor of ones of the shape, dtype and device of `x`."""
+    return _core.tensor(array_lane(_core.data_of(x)).xp.ones_like(_core.data_of(x)))  # type: ignore[no-any-return]
+
+
+_generator = [np.random.default_rng()]
+
+
+def manual_seed(seed: int) -> None:
+    """Restart the random numbers of initialisation, dropout, `randn` and `rand`."""
+    _generator[0] = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """Return the generator that :func:`manual_seed` restarts."""
+    return _generator[0]
+
+
+def randn(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """Make a tensor of standard normal numbers."""
+    return _made(np.asarray(generator().standard_normal(_spread(shape))), dtype, requires_grad, name)
+
+
+def rand(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """Make a tensor of numbers uniform in [0, 1)."""
+    return _made(np.asarray(generator().random(_spread(shape))), dtype, requires_grad, name)
+
+
+# --- recording ------------------------------------------------------------------------------------------------------------
+
+
+def no_grad() -> Recording:
+    """Switch recording off in this thread: ``with mg.no_grad(): …`` or ``@mg.no_grad()``."""
+    return Recording(False)
+
+
+def enable_grad() -> Recording:
+    """Switch recording on in this thread, inside a `no_grad`."""
+    return Recording(True)
+
+
+def set_grad_enabled(on: bool) -> Recording:
+    """Switch recording on or off in this thread, as a context manager or decorator."""
+    return Recording(on)
+
+
+def is_grad_enabled() -> bool:
+    """Say whether operations are recorded in this thread."""
+    return _core.is_recording()  # type: ignore[no-any-return]
+
+
+# --- methods and NumPy's functions from the page ----------------------------------------------------------------------------
+
+_METHODS = (
+    "abs argmax argmin chunk clip cos cumsum erf exp expm1 flip isfinite isnan log log1p log_softmax logsumexp matmul max mean min "
+    "neg norm pow prod reciprocal relu rsqrt sigmoid sign silu sin softmax softplus split sqrt square sum swapaxes tanh unbind var"
+).split()
+
+NUMPY_OPS: dict[str, Op] = {}
+"""NumPy's name of a function -> its record, for ``np.tanh(tensor)``."""
+
+NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""NumPy's non-ufunc functions that have an operation of ours with the same arguments."""
+
+
+def _connect() -> None:
+    for name in _METHODS:
+        operation = getattr(ops, name)
+
+        def method(self: Tensor, *args: Any, _operation: Any = operation, **kwargs: Any) -> Any:
+            return _operation(self, *args, **kwargs)
+
+        method.__name__ = name
+        method.__qualname__ = f"Tensor.{name}"
+        method.__doc__ = f"Apply :func:`minigrad.{name}` to this tensor."
+        setattr(Tensor, name, method)
+    for op in PAGE:
+        NUMPY_OPS[op.numpy or op.name] = op
+    for alias, name in (("divide", "div"), ("fabs", "abs"), ("acos", ""), ("float_power", "pow")):
+        if name:
+            NUMPY_OPS[alias] = PAGE.records[name]
+    shared = (
+        "sum mean var prod clip where matmul reshape squeeze expand_dims broadcast_to concatenate stack flip cumsum swapaxes moveaxis "
+        "argmax argmin einsum"
+    )
+    for name in shared.split():
+        NUMPY_FUNCTIONS[name] = getattr(ops, name)
+    NUMPY_FUNCTIONS.update(
+        max=ops.max, amax=ops.max, min=ops.min, amin=ops.min, transpose=_numpy_transpose, shape=lambda x: x.shape,
+        ndim=lambda x: x.ndim, size=lambda x: x.size, zeros_like=zeros_like, ones_like=ones_like, concat=ops.concatenate,
+        permute_dims=ops.permute, dot=ops.matmul, pad=_numpy_pad,
+    )
+
+
+def _numpy_transpose(x: Tensor, axes: Any = None) -> Tensor:
+    return ops.permute(x, axes)
+
+
+def _numpy_pad(x: Tensor, widths: Any, mode: str = "constant", constant_values: float = 0) -> Tensor:
+    if mode != "constant":
+        raise MinigradError(f"np.pad on tensors has mode 'constant' only, not {mode!r}")
+    return ops.pad(x, widths, constant_values)
+
+
+_connect()
+_core.install(_cpu.CpuLane(), np.ndarray, Tensor)
+_core.bind_operators(
+    **{
+        name: PAGE.records[name]
+        for name in (
+            "add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "less", "less_equal", "equal", "not_equal", "greater",
+            "greater_equal", "getitem",
+        )
+    }
+)
+_cpu.connect(PAGE)

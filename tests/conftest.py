@@ -1,0 +1,65 @@
+"""What the suite can use but does not need, and one line that says what was missing."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Group:
+    """An optional part of the machine: how to find it and how to get it."""
+
+    found: Callable[[], bool]
+    remedy: str
+
+
+def module(name: str) -> Callable[[], bool]:
+    return lambda: importlib.util.find_spec(name) is not None
+
+
+def program(*names: str) -> Callable[[], bool]:
+    return lambda: any(shutil.which(name) for name in names)
+
+
+def cuda_device() -> bool:
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.cuda.is_available())
+
+
+GROUPS = {
+    "torch": Group(module("torch"), "make test ORACLES=1"),
+    "onnx": Group(module("onnx"), ".venv/bin/pip install onnx"),
+    "chromium": Group(program("chromium", "chromium-browser", "google-chrome"), "a Chromium on the path"),
+    "dot": Group(program("dot"), "Graphviz on the path"),
+    "cuda": Group(cuda_device, "CuPy and a GPU"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for name in marker.args:
+            if not GROUPS[name].found():
+                pytest.skip(f"needs {name}")
+
+
+def skipped_by(name: str, reports: list[pytest.TestReport]) -> int:
+    """Count the skips that name a group: by the marker, or by ``pytest.importorskip``."""
+    return sum(f"needs {name}" in str(r.longrepr) or f"'{name}'" in str(r.longrepr) for r in reports)
+
+
+def summary(reports: list[pytest.TestReport]) -> Iterator[str]:
+    for name, group in GROUPS.items():
+        if not group.found():
+            yield f"{name} ({skipped_by(name, reports)} skips; {group.remedy})"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    absent = list(summary(terminalreporter.stats.get("skipped", [])))
+    line = f"optional groups: {len(GROUPS) - len(absent)} of {len(GROUPS)} present"
+    terminalreporter.write_line(line + (f"; skipped: {', '.join(absent)}" if absent else ""))
