@@ -29,11 +29,20 @@ def compile_c(source, target, *options):
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def compiled(tmp_path_factory):
     target = tmp_path_factory.mktemp("kernels") / "driver.so"
-    done = compile_c("driver.c", target, "-O3", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
+    done = compile_c("driver.c", target, "-O3", "-Wall", "-Wextra", "-fPIC", "-shared")
     assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(target))
+    return target, done.stderr
+
+
+@pytest.fixture(scope="module")
+def build(compiled):
+    return ctypes.CDLL(str(compiled[0]))
+
+
+def test_compiler_has_nothing_to_warn_of(compiled):
+    assert compiled[1] == ""
 
 
 class Kernels:
@@ -202,12 +211,13 @@ def report(kernels, name, x, distance):
     return distance[worst]
 
 
-def test_functions_are_within_4_ulp_of_mpmath(kernels):
+def test_functions_are_close_to_mpmath(kernels):
     x = points(kernels.bits)
     worst = {}
     for name in OURS + LIBM:
         worst[name] = report(kernels, name, x, errors(kernels.map(name, x), *exact(name, kernels.bits)))
-    assert max(worst.values()) <= 4, worst
+    assert max(worst[name] for name in OURS) <= 3, worst
+    assert max(worst[name] for name in LIBM) <= 4, worst
 
 
 FLOAT64 = {
@@ -240,7 +250,7 @@ def dense():
 def test_float32_sweep_of_all_bit_patterns(kernels):
     x, results = dense()
     worst = {name: report(kernels, name, x, errors(kernels.map(name, x), *results[name])) for name in OURS}
-    assert max(worst.values()) <= 4, worst
+    assert max(worst[name] for name in OURS) <= 3, worst
 
 
 INF, NAN = np.inf, np.nan

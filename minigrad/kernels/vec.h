@@ -15,7 +15,7 @@
  *     v_abs v_sign v_sqrt v_rsqrt v_floor (x)      v_copysign v_max v_min (a, b)
  *     v_fma(a, b, c)      v_powi(x, n)             v_hsum(x): sum of the lanes
  *     v_transpose(x)      x[W], W by W, in place   v_load_transposed(x, p, ld): from memory, cheaper
- *     v_exp v_expm1 v_log v_log1p v_tanh v_sigmoid v_softplus (x)    at most 4 ulp for every input, as
+ *     v_exp v_expm1 v_log v_log1p v_tanh v_sigmoid v_softplus (x)    at most 3 ulp for every input, as
  *                         tests/test_kernels_math.py measures: infinities, denormal numbers, signed zeros
  *     v_sin v_cos v_erf (x), v_pow(a, b)           libm, lane by lane
  *

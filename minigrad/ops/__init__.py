@@ -1,9 +1,12 @@
 """The page: every operation, with its value and its derivatives in one record."""
 
+# isort: skip_file
+# The order of the pages is the order of the reference.
 from .elementwise import (
     abs,
     add,
     clip,
+    clone,
     cos,
     div,
     elu,
@@ -37,7 +40,6 @@ from .linear import (
     affine,
     astype,
     broadcast_to,
-    clone,
     concatenate,
     cumsum,
     detach,

@@ -14,7 +14,7 @@ from ..errors import DTypeError, ShapeError, UsageError
 from ..op import general, helper, lane_of, linear
 from ._axes import Shape, as_shape, axes_of, one_axis, plain_axis, shape_of
 
-# --- shapes -----------------------------------------------------------------------------------------------------------
+# --- shapes -------------------------------------------------------------------------------------------------
 
 
 def _reshape(xp: Any, x: Any, shape: Any) -> Any:
@@ -115,7 +115,7 @@ cumsum = linear(
 )
 
 
-# --- products ---------------------------------------------------------------------------------------------------------
+# --- products -----------------------------------------------------------------------------------------------
 
 
 @helper
@@ -310,7 +310,7 @@ def einsum(subscripts: str, *xs: Any) -> Any:
     return _einsum_record(*xs, subscripts=subscripts)
 
 
-# --- joins and margins ------------------------------------------------------------------------------------------------
+# --- joins and margins --------------------------------------------------------------------------------------
 
 
 def _with_shapes(operands: tuple[Any, ...], axis: int) -> dict[str, Any]:
@@ -370,7 +370,7 @@ pad = general(
 )
 
 
-# --- kinds of elements, and the way out of the graph
+# --- kinds of elements, and the way out of the graph --------------------------------------------------------
 
 
 def dtype_name(dtype: Any) -> str:
@@ -403,12 +403,6 @@ _astype = linear(
     adds=("source",),
     doc="Convert the elements; a gradient goes back in the dtype that it came from.",
 )
-clone = linear(
-    "clone(x)",
-    value=lambda xp, x: xp.asarray(x, copy=True),
-    transpose_x="g",
-    doc="A copy that gradients flow through.",
-)
 detach = general("detach(x)", value=lambda xp, x: x, doc="The same memory, cut from the graph.")
 
 
@@ -422,7 +416,7 @@ def astype(x: Any, dtype: Any) -> Any:
     return _astype(x if np.dtype(name).kind == "f" else detach(x), dtype=name)
 
 
-# --- compositions -------------------------------------------------------------------------------------------------------
+# --- compositions -------------------------------------------------------------------------------------------
 
 
 def transpose(x: Any, axis0: int, axis1: int) -> Any:
@@ -463,7 +457,6 @@ __all__ = [
     "affine",
     "astype",
     "broadcast_to",
-    "clone",
     "concatenate",
     "cumsum",
     "detach",

@@ -40,7 +40,7 @@ def _same_shape(x: Any, target: Any) -> None:
         raise ShapeError("x and target must have one shape: a loss does not broadcast")
 
 
-# --- squared errors -----------------------------------------------------------------------------------------------------
+# --- squared errors -----------------------------------------------------------------------------------------
 
 
 @helper
@@ -89,7 +89,7 @@ half_squared_error = general(
     doc="Half the sum of squared errors, whose derivative is the error itself.",
 )
 
-# --- cross entropy ------------------------------------------------------------------------------------------------------
+# --- cross entropy ------------------------------------------------------------------------------------------
 
 
 @helper

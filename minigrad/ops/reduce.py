@@ -11,7 +11,7 @@ from ._axes import Axis, as_shape, axes_of, count, inverse, kept, plain_axis, py
 from .elementwise import abs, where
 from .linear import _astype, flip, pad, permute, reshape
 
-# --- sums ---------------------------------------------------------------------------------------------------------------
+# --- sums ---------------------------------------------------------------------------------------------------
 
 sum = linear(
     "sum(x; axis=None, keepdims=False)",
@@ -45,7 +45,7 @@ var = general(
     doc="Variance over axes: squared deviations from the mean, summed and divided by their number minus `correction`.",
 )
 
-# --- extremes -----------------------------------------------------------------------------------------------------------
+# --- extremes -----------------------------------------------------------------------------------------------
 
 
 @helper
@@ -78,7 +78,7 @@ argmin = general(
     doc="Position of the first smallest element, along one axis or in the flattened array; no derivative.",
 )
 
-# --- products -----------------------------------------------------------------------------------------------------------
+# --- products -----------------------------------------------------------------------------------------------
 
 
 @helper
@@ -117,7 +117,7 @@ prod = general(
     doc="Product over axes, by default all; derivatives are exact where elements are 0.",
 )
 
-# --- the softmax family ---------------------------------------------------------------------------------------------------
+# --- the softmax family -------------------------------------------------------------------------------------
 
 
 def finite_max(xp: Any, x: Any, axis: Any) -> Any:
@@ -180,7 +180,7 @@ log_softmax = general(
     doc="Logarithm of softmax, without overflow.",
 )
 
-# --- norms ----------------------------------------------------------------------------------------------------------------
+# --- norms --------------------------------------------------------------------------------------------------
 
 _norm = general(
     "norm(x; axis=None, keepdims=False)",
