@@ -591,6 +591,8 @@ cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object par
     cdef Node node = None, parent
     cdef TensorBase t
     cdef object result
+    if graph and op.need == NULL:
+        (<object> op).wire()
     if graph and op.differentiable:
         for k in range(n):
             bit = 1 << (k if op.arity >= 0 else 0)
@@ -648,12 +650,17 @@ cdef class OpBase:
     def __dealloc__(self):
         free(self.need)
 
-    def _wire(self, str name, int arity, bint plain, list need, list differentiable):
-        """Set the record's face towards the heart: per operand what its rule needs, and whether it has one."""
-        cdef int k
+    def _face(self, str name, int arity, bint plain):
+        """Set what a call needs to know: the number of operands (-1: any), and whether it needs no binding."""
         self.name, self.arity, self.plain = name, arity, plain
+
+    def _wire(self, list need, list differentiable):
+        """Set what recording needs to know: per operand what its rule needs, and whether it has one."""
+        cdef int k
         free(self.need)
         self.need = <unsigned int *> calloc(max(len(need), 1), sizeof(unsigned int))
+        if self.need == NULL:
+            raise MemoryError
         self.differentiable = 0
         for k, bits in enumerate(need):
             self.need[k] = bits

@@ -146,10 +146,10 @@ class ArrayLane:
 
     def kind(self, array: Any) -> str:
         """Return "f", "i" or "b" for what we compute with, another letter for what we do not."""
-        kind = np.dtype(str(array.dtype).rpartition(".")[2]).kind
-        if kind == "f":
-            return "f" if array.dtype.itemsize in (4, 8) else "h"
-        return "i" if kind in "iu" else kind
+        dtype = np.dtype(str(array.dtype).rpartition(".")[2])
+        if dtype.kind == "f":
+            return "f" if dtype.itemsize in (4, 8) else "h"
+        return "i" if dtype.kind in "iu" else dtype.kind
 
     def default_dtype(self) -> Any:
         return getattr(self.xp, get_default_dtype().name)

@@ -262,7 +262,7 @@ def parse(text: str) -> Expr:
     """
     line = " ".join(text.split())
     for column, character in enumerate(line):
-        if not character.isascii() or character == "#":
+        if character == "#" or not (character.isascii() and character.isprintable()):
             _refuse(f"a formula cannot hold {character!r}", line, column)
     try:
         return _convert(ast.parse(line, mode="eval").body, line, _RESULT)

@@ -80,7 +80,8 @@ class FunctionOp(OpBase):
     def __init__(self, function: type[Function]) -> None:
         self.function = function
         # Any number of operands; nothing is saved but what the context keeps.
-        self._wire(function.__name__, -1, False, [0], [True])
+        self._face(function.__name__, -1, False)
+        self._wire([0], [True])
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs

@@ -16,14 +16,26 @@ formula, ``says={"a": "g @ mT(b)"}``.
 
 from __future__ import annotations
 
-import ast
-import inspect
+import importlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import cached_property
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from . import formula
 from ._core import OpBase, TensorBase, data_of, tensor
 from .errors import DeviceError, DTypeError, FormulaError, MinigradError, ShapeError, where
+
+if TYPE_CHECKING:
+    from . import formula
+else:
+
+    class _Later(ModuleType):
+        """The module of formulas, loaded when the first rule is read: a quarter of the time of importing the page."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module(self.__name__), name)
+
+    formula = _Later(__name__.rpartition(".")[0] + ".formula")
 
 __all__ = ["LANES", "PAGE", "Op", "Rule", "elementwise", "general", "helper", "lane_of", "linear"]
 
@@ -84,16 +96,30 @@ class Rule:
     """
 
     def __init__(self, source: str | Callable[..., Any], says: str | None = None) -> None:
-        self.source = source
-        if isinstance(source, str):
-            self.expr: formula.Expr | None = formula.parse(source)
-            self.names = self.expr.names
-            self._call = self.expr.compile(self.names)
-        else:
-            self.expr = None
-            self.names = tuple(inspect.signature(source).parameters)
-            self._call = lambda _page, *values: source(*values)
-        self.said = self.expr if says is None else formula.parse(says)
+        self.source, self.says = source, says
+
+    # Read when first needed: a program uses a few records of the page, and parsing them all would dominate its start.
+    @cached_property
+    def expr(self) -> formula.Expr | None:
+        return formula.parse(self.source) if isinstance(self.source, str) else None
+
+    @cached_property
+    def said(self) -> formula.Expr | None:
+        return self.expr if self.says is None else formula.parse(self.says)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        if self.expr is not None:
+            return self.expr.names
+        code = self.source.__code__  # type: ignore[union-attr]
+        return tuple(code.co_varnames[: code.co_argcount])
+
+    @cached_property
+    def _call(self) -> Callable[..., Any]:
+        if self.expr is not None:
+            return self.expr.compile(self.names)
+        source: Any = self.source
+        return lambda _page, *values: source(*values)
 
     def __call__(self, values: Callable[[str], Any]) -> Any:
         return self._call(PAGE, *[values(name) for name in self.names])
@@ -107,25 +133,34 @@ class Rule:
         return None if self.said is None else formula.to_latex(self.said)
 
 
-def _parse_signature(signature: str) -> tuple[str, list[str], bool, dict[str, Any], inspect.Signature]:
-    """Split ``"name(a, b; axis=None)"`` into name, operands, whether they are variadic, parameters and their defaults."""
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+def _default(text: str) -> Any:
+    """Read a parameter's default: None, True, False, a number, or a quoted word."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[:1] in "\"'":
+        return text[1:-1]
+    return float(text) if "." in text or "e" in text else int(text)
+
+
+def _parse_signature(signature: str) -> tuple[str, list[str], bool, dict[str, Any]]:
+    """Split ``"name(a, b; axis=None)"`` into name, operands, whether they are variadic, and parameters with defaults."""
     head, _, rest = signature.partition("(")
     operands_text, _, params_text = rest.rstrip(")").partition(";")
     operands = [part.strip() for part in operands_text.split(",") if part.strip()]
     variadic = len(operands) == 1 and operands[0].startswith("*")
-    operands = [operands[0][1:]] if variadic else operands
-    text = ", ".join([*operands, params_text.strip()]).rstrip(", ")
-    tree = ast.parse(f"def f({text}): pass").body[0]
-    assert isinstance(tree, ast.FunctionDef)
-    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = [arg.arg for arg in tree.args.args]
-    defaults = [inspect.Parameter.empty] * (len(names) - len(tree.args.defaults))
-    defaults += [ast.literal_eval(value) for value in tree.args.defaults]
-    shape = inspect.Signature(
-        [inspect.Parameter(name, kinds, default=default) for name, default in zip(names, defaults, strict=True)]
-    )
-    params = {name: default for name, default in zip(names, defaults, strict=True) if name not in operands}
-    return head.strip(), operands, variadic, params, shape
+    params = {}
+    for part in params_text.split(","):
+        name, given, default = part.partition("=")
+        if name.strip():
+            params[name.strip()] = _default(default.strip()) if given else REQUIRED
+    return head.strip(), [operands[0][1:]] if variadic else operands, variadic, params
+
+
+REQUIRED = type("Required", (), {"__repr__": lambda self: "required"})()
+"""The default of a parameter that a call must give."""
 
 
 class Op(OpBase):
@@ -165,7 +200,7 @@ class Op(OpBase):
         says: dict[str, str] | None = None,
         adds: Sequence[str] = (),
     ) -> None:
-        name, self.operands, self.variadic, self.params, self.signature = _parse_signature(signature)
+        name, self.operands, self.variadic, self.params = _parse_signature(signature)
         self.text_signature = signature
         self.kind, self.value, self.doc = kind, value, doc
         self.joint, self.floats, self.indices, self.adds = joint, floats, tuple(indices), tuple(adds)
@@ -174,36 +209,51 @@ class Op(OpBase):
         self.vjp, self.jvp = (Rule(vjp) if vjp else None), (Rule(jvp) if jvp else None)
         self.rules = {operand: Rule(rule, says.get(operand)) for operand, rule in rules.items()}
         self.jvps = {operand: Rule(rule) for operand, rule in jvps.items()}
-        self.value_expr = formula.parse(value) if isinstance(value, str) else None
-        if self.value_expr is not None:
-            self._value = self.value_expr.compile([*self.operands, *self.params])
-        for operand in [*self.rules, *self.jvps]:
-            if operand not in self.operands:
-                raise FormulaError(f"{name}: a rule for {operand!r}, which is no operand of {signature}")
-        self._check_names(name)
-        need = [self._needs_of(operand) for operand in self.operands]
-        smooth = [operand in self.rules or self.vjp is not None for operand in self.operands]
-        smooth = [yes and operand not in self.indices for yes, operand in zip(smooth, self.operands, strict=True)]
-        self._wire(
-            name,
-            -1 if self.variadic else len(self.operands),
-            not self.params and not self.variadic and prepare is None,
-            need,
-            smooth,
+        self._face(
+            name, -1 if self.variadic else len(self.operands), not self.params and not self.variadic and prepare is None
         )
         if name in PAGE.records:
             raise FormulaError(f"two records named {name!r}")
         PAGE.records[name] = self
 
+    @cached_property
+    def value_expr(self) -> formula.Expr | None:
+        return formula.parse(self.value) if isinstance(self.value, str) else None
+
+    @cached_property
+    def _value(self) -> Callable[..., Any]:
+        assert self.value_expr is not None
+        return self.value_expr.compile([*self.operands, *self.params])
+
+    def wire(self) -> None:
+        """Read the rules, check the names in them, and tell the heart what each operand's rule needs.
+
+        Raises:
+            FormulaError: a rule for no operand, an unknown name, or a function that element-wise kernels do not have.
+        """
+        for operand in [*self.rules, *self.jvps]:
+            if operand not in self.operands:
+                raise FormulaError(f"{self.name}: a rule for {operand!r}, which is no operand of {self.text_signature}")
+        self._check_names()
+        need = [self._needs_of(operand) for operand in self.operands]
+        smooth = [operand in self.rules or self.vjp is not None for operand in self.operands]
+        smooth = [yes and operand not in self.indices for yes, operand in zip(smooth, self.operands, strict=True)]
+        self._wire(need, smooth)
+
     # -- what rules need -------------------------------------------------------------------------------------------
 
-    def _check_names(self, name: str) -> None:
+    def _check_names(self) -> None:
         shapes = [f"{operand}_shape" for operand in self.operands]
         known = {"g", "t", "y", "k", "y_shape", "wanted", "gs", "ts", *self.operands, *self.params, *self.adds, *shapes}
         for rule in [*self.rules.values(), *self.jvps.values(), *filter(None, [self.vjp, self.jvp])]:
             for needed in rule.names:
                 if needed not in known:
-                    raise FormulaError(f"{name}: a rule names {needed!r}; known: {', '.join(sorted(known))}")
+                    raise FormulaError(f"{self.name}: a rule names {needed!r}; known: {', '.join(sorted(known))}")
+        if self.kind == "elementwise":
+            arguments = [*self.operands, *self.params]
+            for expr in [self.value_expr, *(rule.expr for rule in self.rules.values())]:
+                if expr is not None:
+                    formula.check(expr, [*arguments, "y"], formula.INTRINSICS)
 
     def _needs_of(self, operand: str) -> int:
         rules = [self.rules.get(operand), self.jvps.get(operand), self.vjp, self.jvp]
@@ -266,13 +316,20 @@ class Op(OpBase):
                 given[key] = v
             params: dict[str, Any] = {**self.params, **given}
         else:
-            try:
-                bound = self.signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{self.name}(): {error}; its signature is {self.text_signature}") from None
-            bound.apply_defaults()
-            operands = tuple(bound.arguments[operand] for operand in self.operands)
-            params = {name: bound.arguments[name] for name in self.params}
+            names = [*self.operands, *self.params]
+            bound = dict(zip(names, args, strict=False))
+            strange = [key for key in kwargs if key in bound or key not in names]
+            bound.update(kwargs)
+            missing = [operand for operand in self.operands if operand not in bound]
+            if len(args) > len(names) or strange or missing:
+                wrong = "too many arguments" if len(args) > len(names) else ""
+                wrong = wrong or (f"argument {strange[0]!r} is unknown or given twice" if strange else f"{missing[0]!r} is missing")
+                raise TypeError(f"{self.name}(): {wrong}; its signature is {self.text_signature}")
+            operands = tuple(bound[operand] for operand in self.operands)
+            params = {name: bound.get(name, default) for name, default in self.params.items()}
+        for name, value in params.items():
+            if value is REQUIRED:
+                raise TypeError(f"{self.name}(): {name!r} is missing; its signature is {self.text_signature}")
         if self.prepare is not None:
             params = self.prepare(operands, **params)
         return operands, (params or None)
@@ -483,14 +540,7 @@ def elementwise(signature: str, *, value: str, doc: str, **kwargs: Any) -> Op:
     >>> elementwise("tanh(x)", value="tanh(x)", d_x="(1 - y) * (1 + y)", doc="…")       # doctest: +SKIP
     """
     (rules,) = _split_rules(kwargs, "d_")
-    op = Op(signature, "elementwise", value, rules, {}, doc=doc, **kwargs)
-    known = [*op.operands, *op.params]
-    assert op.value_expr is not None
-    formula.check(op.value_expr, known, formula.INTRINSICS)
-    for rule in op.rules.values():
-        if rule.expr is not None:
-            formula.check(rule.expr, [*known, "y"], formula.INTRINSICS)
-    return op
+    return Op(signature, "elementwise", value, rules, {}, doc=doc, **kwargs)
 
 
 def linear(signature: str, *, value: Callable[..., Any], doc: str, **kwargs: Any) -> Op:

@@ -582,16 +582,18 @@ def ones_like(x: Tensor) -> Tensor:
     return _core.tensor(array_lane(_core.data_of(x)).xp.ones_like(_core.data_of(x)))  # type: ignore[no-any-return]
 
 
-_generator = [np.random.default_rng()]
+_generator: list[np.random.Generator] = []  # made when first asked for: numpy.random is slow to import
 
 
 def manual_seed(seed: int) -> None:
     """Restart the random numbers of initialisation, dropout, `randn` and `rand`."""
-    _generator[0] = np.random.default_rng(seed)
+    _generator[:] = [np.random.default_rng(seed)]
 
 
 def generator() -> np.random.Generator:
     """Return the generator that :func:`manual_seed` restarts."""
+    if not _generator:
+        _generator.append(np.random.default_rng())
     return _generator[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,9 @@ class FakeTape:
         yield
         del self.path[len(self.path) - len(parts) :]
 
-    def leaf(self, kind: str, shape: tuple[int, ...], name: str | None = None, integer: bool = False) -> FakeNode:
+    def leaf(
+        self, kind: str, shape: tuple[int, ...], name: str | None = None, integer: bool = False
+    ) -> FakeNode:
         size = int(np.prod(shape, dtype=int))
         if integer:
             value = np.arange(1, size + 1, dtype=np.int64).reshape(shape) % 7
@@ -163,7 +166,9 @@ def lstm(
                     total = tape.op("add", tape.op("affine", x, w, b), tape.op("affine", h, u, b2))
                     out[gate] = tape.op("tanh" if gate == "cell" else "sigmoid", total)
             keep = tape.op("mul", out["forget"], c)
-            c = tape.op("add", keep, tape.op("mul", out["input"], out["cell"]), name=f"c[{t}]" if named else None)
+            c = tape.op(
+                "add", keep, tape.op("mul", out["input"], out["cell"]), name=f"c[{t}]" if named else None
+            )
             h = tape.op("mul", out["output"], tape.op("tanh", c), name=f"h[{t}]" if named else None)
             hs.append(h)
         if loss and losses_inside:
@@ -222,7 +227,7 @@ def mlp(widths: tuple[int, ...] = (3, 5, 11, 7)) -> FakeTape:
     """Affine and tanh, layer by layer, no time anywhere."""
     tape = FakeTape()
     x = tape.leaf("input", (11, widths[0]), "x")
-    for k, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (n, m) in enumerate(itertools.pairwise(widths)):
         weight = tape.leaf("parameter", (m, n), f"layers.{k}.weight")
         bias = tape.leaf("parameter", (m,), f"layers.{k}.bias")
         with tape.scope(f"layer {k}"):

@@ -189,7 +189,7 @@ def test_constants_do_not_change_the_dtype(dtype):
     result = parse("x * sqrt(2 / pi) + tanh(0.5) / 3").compile(["x"])(np, x)
     assert result.dtype == dtype and result.shape == (2, 3)
     expected = x.astype(float) * math.sqrt(2 / math.pi) + math.tanh(0.5) / 3
-    np.testing.assert_allclose(result, expected, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=8 * np.finfo(dtype).eps)
 
 
 def test_compiled_rule_calls_operations_of_the_namespace():
@@ -388,7 +388,7 @@ def test_c_means_the_formula(text):
             "(a + 1.0f <= b ? (-a) : 3.0f)",
         ),
         ("x * sqrt(2)", "x * K(1.4142135623730951)", "x * 1.4142135623730951f"),
-        ("1e-05 * pi * x", "K(3.141592653589793e-05) * x", "3.141592653589793e-05f * x"),
+        ("pi / 2 * x", "K(1.5707963267948966) * x", "1.5707963267948966f * x"),
     ],
 )
 def test_compiled_forms(formula, c, cuda):
@@ -542,9 +542,9 @@ def test_cuda_is_right_at_the_ends_of_the_range(run_as_cpp, dtype):
         ("-True", "True can only be an argument of a call", 1),
         ("2 * (a, b)", "a tuple cannot be an operand", 4),
         ("1e999 * a", "a number must be finite", 0),
-        ("a + ", "not a formula", 2),
+        ("a + * b", "not a formula", 4),
         ("(a", "not a formula", 0),
-        ("a = b", "not a formula", 0),
+        ("a = b", "not a formula", 2),
         ("", "not a formula", 0),
         ("a # b", "cannot hold '#'", 2),
         ("a + π", "cannot hold 'π'", 4),

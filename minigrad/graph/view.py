@@ -154,7 +154,9 @@ class View:
     def to_json(self, indent: int | None = None) -> str:
         """Return the view as JSON text: the same view, the same bytes. Infinities and NaN are strings."""
         separators = (",", ":") if indent is None else (",", ": ")
-        return json.dumps(self.as_dict(), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False)
+        return json.dumps(
+            self.as_dict(), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False
+        )
 
     @classmethod
     def from_json(cls, text: str) -> View:
@@ -188,7 +190,9 @@ def gate_letter(gate: str | None) -> str | None:
     return _GATE_LETTER.get(gate or "")
 
 
-def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View], View] | None = None) -> View:
+def view_of(
+    tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View], View] | None = None
+) -> View:
     """Return the plain-data picture of a tape.
 
     Args:
@@ -260,7 +264,9 @@ def checked_show(show: Iterable[str]) -> tuple[str, ...]:
     return tuple(word for word in SHOW if word in words)
 
 
-def fold(view: View, by: str | Callable[[ViewNode], str | None] = "time", *, keep: Collection[int] | None = None) -> View:
+def fold(
+    view: View, by: str | Callable[[ViewNode], str | None] = "time", *, keep: Collection[int] | None = None
+) -> View:
     """Return the view with groups of nodes replaced by counted nodes.
 
     Args:
@@ -317,7 +323,7 @@ def elide(view: View, limit: int = 400, keep: int = 60) -> View:
     if len(view) <= limit or len(ops) <= 2 * keep:
         return view
     middle = frozenset(ops[keep:-keep])
-    folded = _quotient(view, {id: "middle" for id in middle})
+    folded = _quotient(view, dict.fromkeys(middle, "middle"))
     used = frozenset(e.source for e in folded.edges) | frozenset(e.target for e in folded.edges)
     return folded if len(used) <= limit else _quotient(view, {n.id: "all" for n in view.nodes[keep:-keep]})
 
@@ -391,7 +397,9 @@ def _summary(array: Any, dtype: str) -> Summary:
     return Summary(*(float(f"{v:.6g}") for v in (low, high, mean, norm)), numbers)
 
 
-def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], show: tuple[str, ...]) -> ViewNode:
+def _summarised(
+    node: ViewNode, recorded: list[Any], position: dict[int, int], show: tuple[str, ...]
+) -> ViewNode:
     if node.id < 0:
         return node
     source = recorded[position[node.id]]
@@ -621,7 +629,9 @@ def _record(item: Any) -> dict[str, Any]:
         if isinstance(value, Summary):
             value = _record(value)
         elif isinstance(value, tuple):
-            value = [_finite(v) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for v in value]
+            value = [
+                _finite(v) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for v in value
+            ]
         elif isinstance(value, float):
             value = _finite(value)
         record[name] = value

@@ -23,7 +23,7 @@ def load_page() -> list[Any]:
         return module
 
     class OpBase:
-        def _wire(self, name: str, *rest: Any) -> None:
+        def _face(self, name: str, *rest: Any) -> None:
             self.name = name
 
     package(HOST, PACKAGE)
@@ -73,7 +73,7 @@ def function(name: str, names: list[str], body: str) -> str:
 def main() -> list[str]:
     """Write generated/*.h where they have changed; return their paths."""
     records = load_page()
-    formula = sys.modules[f"{HOST}.formula"]
+    formula = importlib.import_module(f"{HOST}.formula")
     parts = [loops(op, formula) for op in records]
     files = {
         "elementwise.h": "/* Generated from the element-wise page: one loop per value and per partial derivative. */\n"

@@ -533,8 +533,8 @@ MG_INLINE V v_split(V x, V *k)
     return (V)(v_bits(x) - (VI)((biased - MG_BIAS) << MG_MANTISSA));
 }
 
-/* k log 2 + log(1 + f) + c, where c is a small correction. */
-MG_INLINE V v_log_core(V f, V k, V c)
+/* k log 2 + log(1 + f). */
+MG_INLINE V v_log_core(V f, V k)
 {
     V s = f / (2 + f);
     V z = s * s;
@@ -553,7 +553,7 @@ MG_INLINE V v_log_core(V f, V k, V c)
     p = v_fma(p, z, K(0.39999999999899443233));
     p = v_fma(p, z, K(0.66666666666666696883));
 #endif
-    V small = v_fma(s, v_fma(p, z, half), v_fma(k, K(MG_LOG2_LO), c));
+    V small = v_fma(s, v_fma(p, z, half), k * MG_LOG2_LO);
     return v_fma(k, K(MG_LOG2_HI), f - (half - small));
 }
 
@@ -562,20 +562,20 @@ MG_INLINE V v_log(V x)
     VI tiny = v_lt(x, K(MG_MIN_NORMAL));
     V k, m = v_split(v_select(tiny, x * ((T)((uint64_t)1 << MG_MANTISSA)), x), &k);
     k -= v_select(tiny, K(MG_MANTISSA), K(0));
-    V y = v_log_core(m - 1, k, K(0));
+    V y = v_log_core(m - 1, k);
     y = v_select(v_lt(x, K((T)INFINITY)), y, x);
     y = v_select(v_lt(x, K(0)), K((T)NAN), y);
     return v_select(v_eq(x, K(0)), K((T)-INFINITY), y);
 }
 
-/* The logarithm of u = 1 + x as rounded, corrected by what the rounding lost; near zero f is x itself. */
+/* The logarithm of 1 + x as rounded, except near zero, where f is x itself. Further out the rounding costs
+ * half an ulp of a sum above sqrt(2) or below sqrt(1/2), so little that fdlibm's correction term is not
+ * worth its division (it took the largest error from 2.4 to 2.1 ulp). */
 MG_INLINE V v_log1p(V x)
 {
     V u = 1 + x;
     V k, m = v_split(u, &k);
-    VI near = v_eq(k, K(0));
-    V lost = v_select(v_gt(k, K(0)), 1 - (u - x), x - (u - 1)) / u;
-    V y = v_log_core(v_select(near, x, m - 1), k, v_select(near, K(0), lost));
+    V y = v_log_core(v_select(v_eq(k, K(0)), x, m - 1), k);
     y = v_select(v_lt(x, K((T)INFINITY)), v_copysign(y, x), x);
     y = v_select(v_lt(x, K(-1)), K((T)NAN), y);
     return v_select(v_eq(x, K(-1)), K((T)-INFINITY), y);

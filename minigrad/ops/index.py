@@ -23,7 +23,7 @@ def _part_on(xp: Any, part: Any) -> Any:
 
 
 def _index_on(xp: Any, index: Any) -> Any:
-    """Return an index whose lists and arrays are arrays of the namespace; what NumPy may alias stays as it is."""
+    """Return an index with arrays of the namespace in it, in place of lists and other arrays."""
     return tuple(_part_on(xp, part) for part in index) if isinstance(index, tuple) else _part_on(xp, index)
 
 
@@ -52,7 +52,7 @@ put = linear(
     value=_put,
     transpose_x="getitem(g, index)",
     prepare=lambda operands, index, shape: {"index": clean_index(index), "shape": shape},
-    doc="Zeros of `shape` with x added at [index]; a place that is named twice gets both: the transpose of getitem.",
+    doc="Zeros of `shape` with x added at [index], where a place named twice gets both: the transpose of getitem.",
 )
 
 

@@ -94,7 +94,7 @@ permute = linear(
     numpy="transpose",
     doc="Reorder the axes; reverse them by default.",
 )
-mT = linear(
+mT = linear(  # noqa: N816
     "mT(x)",
     value=lambda xp, x: xp.matrix_transpose(x),
     transpose_x="mT(g)",
@@ -131,12 +131,12 @@ def _matmul(xp: Any, a: Any, b: Any) -> Any:
     place = -2 if len(b.shape) > 1 else -1
     if a.shape[-1] != b.shape[place]:
         raise ShapeError(
-            f"axis -1 of a has length {a.shape[-1]} and axis {place} of b {b.shape[place]}: they must be equal"
+            f"axis -1 of a has length {a.shape[-1]}, axis {place} of b {b.shape[place]}: they must be equal"
         )
     return xp.matmul(a, b)
 
 
-# A vector on the left is a matrix of one row, one on the right a matrix of one column; g gets the axis that was dropped.
+# A vector on the left is a matrix of one row, on the right one of one column; g gets the axis that was dropped.
 
 
 def _matmul_a(g: Any, b: Any, a_shape: Shape) -> Any:
@@ -289,7 +289,7 @@ _einsum_record = linear(
     "einsum(*xs; subscripts)",
     value=_einsum,
     transpose_xs="contract_others(g, xs, k, subscripts)",
-    doc="Products summed over the labels that the result lacks (Einstein's convention); no repeated label in one operand.",
+    doc="Products summed over the labels that the result lacks; no operand repeats a label.",
 )
 
 
@@ -297,8 +297,8 @@ def einsum(subscripts: str, *xs: Any) -> Any:
     """Multiply operands and sum over labels, in NumPy's notation: ``einsum("ij,jk->ik", a, b)``.
 
     Args:
-        subscripts: one letter an axis, one term an operand; without ``->`` the result has the labels that occur once, sorted.
-            ``...`` stands for leading axes, of equal lengths in all operands that have it.
+        subscripts: one letter an axis, one term an operand; without ``->`` the result has the labels that occur
+            once, sorted. ``...`` stands for axes of equal lengths in all operands that have it.
         xs: operands of one floating dtype.
 
     Raises:
@@ -352,7 +352,7 @@ def _widths(operands: tuple[Any, ...], widths: Any, value: float) -> dict[str, A
 
 
 def _pad(xp: Any, x: Any, widths: tuple[tuple[int, int], ...], value: float) -> Any:
-    if lane_of(x).kind(x) != "f" and value != int(value):
+    if lane_of(x).kind(x) != "f" and value % 1 != 0:  # neither do infinities fit
         raise DTypeError(f"an array of {x.dtype} cannot hold the value {value}")
     shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths, strict=True))
     out = xp.full(shape, value, dtype=x.dtype)
@@ -443,7 +443,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 def flatten(x: Any, start: int = 0, end: int = -1) -> Any:
-    """Merge the axes from `start` to `end`, both included, into one; a scalar becomes a vector of one element."""
+    """Merge the axes from `start` to `end`, both included, into one; a scalar becomes a vector."""
     shape = shape_of(x)
     if not shape:
         return reshape(x, (1,))

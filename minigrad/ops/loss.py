@@ -31,13 +31,18 @@ def known_reduction(name: str, reduction: str) -> str:
 def _reduce(xp: Any, losses: Any, reduction: str, number: int) -> Any:
     if reduction == "none":
         return losses
-    total = xp.sum(losses)
-    return total / number if reduction == "mean" else total
+    return xp.sum(losses) / number
 
 
 def _same_shape(x: Any, target: Any) -> None:
     if tuple(x.shape) != tuple(target.shape):
         raise ShapeError("x and target must have one shape: a loss does not broadcast")
+
+
+def as_array(weight: Any) -> Any:
+    """Return class weights as an array; a plain list keeps double precision until it is cast to x's dtype."""
+    weight = data_of(weight)
+    return weight if hasattr(weight, "shape") else np.asarray(weight, dtype=np.float64)
 
 
 # --- squared errors -----------------------------------------------------------------------------------------
@@ -58,7 +63,7 @@ def share(shape: Shape, reduction: str) -> int:
 def _mse(xp: Any, x: Any, target: Any, reduction: str) -> Any:
     _same_shape(x, target)
     away = x - target
-    return _reduce(xp, away * away, reduction, math.prod(x.shape))
+    return _reduce(xp, away * away, reduction, share(tuple(x.shape), reduction))
 
 
 def _half_squared_error(xp: Any, x: Any, target: Any) -> Any:
@@ -113,7 +118,8 @@ def lift(g: Any, shape: Shape, reduction: str) -> Any:
 @helper
 def items(shape: Shape, reduction: str) -> int:
     """Return how many predictions a mean of cross entropies is over."""
-    return math.prod(shape) // shape[class_axis(shape)] if reduction == "mean" and math.prod(shape) else 1
+    axis = class_axis(shape)
+    return math.prod(shape[:axis] + shape[axis + 1 :]) if reduction == "mean" else 1
 
 
 @helper
@@ -164,7 +170,7 @@ def _check_classes(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int)
         )
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(
-            f"weight has one number for each of the {classes} classes, so shape ({classes},), not {tuple(weight.shape)}"
+            f"weight has one number for each of the {classes} classes, not shape {tuple(weight.shape)}"
         )
     outside = ((target < 0) | (target >= classes)) & (target != ignore_index)
     if bool(xp.any(outside)):
@@ -198,9 +204,7 @@ def _class_weights(
     operands: tuple[Any, ...], weight: Any, ignore_index: int, reduction: str
 ) -> dict[str, Any]:
     known_reduction("cross_entropy", reduction)
-    if weight is not None:
-        weight = data_of(weight)
-        weight = weight if hasattr(weight, "shape") else np.asarray(weight, dtype=np.float64)
+    weight = None if weight is None else as_array(weight)
     return {"weight": weight, "ignore_index": ignore_index, "reduction": reduction}
 
 
@@ -214,7 +218,7 @@ cross_entropy = general(
     indices=("target",),
     prepare=_class_weights,
     floats=True,
-    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean divides by the weights of the targets that count.",
+    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by the classes' weights.",
 )
 
 
@@ -227,7 +231,7 @@ def _soft_cross_entropy(xp: Any, x: Any, target: Any, reduction: str) -> Any:
     logs = lowered - xp.log(xp.sum(xp.exp(lowered), axis=axis, keepdims=True))
     # An impossible class that nobody expects costs nothing, as 0 log 0 = 0.
     parts = target * xp.where(target == 0, xp.zeros_like(logs), logs)
-    return _reduce(xp, -xp.sum(parts, axis=axis), reduction, math.prod(x.shape) // x.shape[axis])
+    return _reduce(xp, -xp.sum(parts, axis=axis), reduction, items(tuple(x.shape), reduction))
 
 
 soft_cross_entropy = general(
@@ -235,10 +239,13 @@ soft_cross_entropy = general(
     value=_soft_cross_entropy,
     vjp_x="lift(g, x_shape, reduction) * (softmax(x, axis=class_axis(x_shape))"
     " * sum(target, axis=class_axis(x_shape), keepdims=True) - target) / items(x_shape, reduction)",
-    vjp_target="-lift(g, x_shape, reduction) * log_softmax(x, axis=class_axis(x_shape)) / items(x_shape, reduction)",
-    jvp_x="sum(t * (softmax(x, axis=class_axis(x_shape)) * sum(target, axis=class_axis(x_shape), keepdims=True) - target),"
+    vjp_target="-lift(g, x_shape, reduction) * log_softmax(x, axis=class_axis(x_shape))"
+    " / items(x_shape, reduction)",
+    jvp_x="sum(t * (softmax(x, axis=class_axis(x_shape))"
+    " * sum(target, axis=class_axis(x_shape), keepdims=True) - target),"
     " axis=loss_axes(x_shape, reduction)) / items(x_shape, reduction)",
-    jvp_target="-sum(t * log_softmax(x, axis=class_axis(x_shape)), axis=loss_axes(x_shape, reduction)) / items(x_shape, reduction)",
+    jvp_target="-sum(t * log_softmax(x, axis=class_axis(x_shape)), axis=loss_axes(x_shape, reduction))"
+    " / items(x_shape, reduction)",
     prepare=lambda operands, reduction: {"reduction": known_reduction("soft_cross_entropy", reduction)},
     floats=True,
     doc="-sum(target * log_softmax(x)) over the classes, for targets that are probabilities or one-hot.",
@@ -253,7 +260,7 @@ bce_with_logits = elementwise(
     d_pos_weight="target * softplus(-x)",
     domain={"target": (0.1, 0.9), "pos_weight": (0.5, 2.0)},
     floats=True,
-    doc="-log of the probability that sigmoid(x) gives to target, which weighs pos_weight times where it is 1.",
+    doc="-log of the probability that sigmoid(x) gives to target; where it is 1 it weighs pos_weight times.",
 )
 
 __all__ = ["bce_with_logits", "cross_entropy", "half_squared_error", "mse", "soft_cross_entropy"]

@@ -39,10 +39,12 @@ var = general(
     value=lambda xp, x, axis, keepdims, correction: xp.var(
         x, axis=plain_axis(axis), keepdims=keepdims, correction=correction
     ),
-    vjp_x="2 * spread(g, axis, keepdims, x_shape) * (x - mean(x, axis=axis, keepdims=True)) / (count(x_shape, axis) - correction)",
-    jvp_x="2 * sum(t * (x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims) / (count(x_shape, axis) - correction)",
+    vjp_x="2 * spread(g, axis, keepdims, x_shape) * (x - mean(x, axis=axis, keepdims=True))"
+    " / (count(x_shape, axis) - correction)",
+    jvp_x="2 * sum(t * (x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims)"
+    " / (count(x_shape, axis) - correction)",
     floats=True,
-    doc="Variance over axes: squared deviations from the mean, summed and divided by their number minus `correction`.",
+    doc="Mean squared deviation from the mean over axes; the divisor is their number minus `correction`.",
 )
 
 # --- extremes -----------------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ prod = general(
 
 
 def finite_max(xp: Any, x: Any, axis: Any) -> Any:
-    """Return the largest element over `axis`, kept, and held finite: what exponentials are taken relative to."""
+    """Return the largest element over `axis`, kept and held finite: what exponentials are relative to."""
     most = xp.finfo(x.dtype).max
     return xp.clip(xp.max(x, axis=axis, keepdims=True), -most, most)
 
@@ -169,7 +171,7 @@ softmax = general(
     vjp_x="y * (g - sum(g * y, axis=axis, keepdims=True))",
     jvp_x="y * (t - sum(t * y, axis=axis, keepdims=True))",
     floats=True,
-    doc="exp(x) / sum(exp(x)) over axes, without overflow; NaN where that limit does not exist (a row of -inf, or with +inf).",
+    doc="exp(x) / sum(exp(x)) over axes, without overflow; NaN for a row of -inf, and beside +inf.",
 )
 log_softmax = general(
     "log_softmax(x; axis=-1)",
@@ -194,7 +196,7 @@ _norm = general(
 
 @pytorch_words
 def norm(x: Any, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Return the length of vectors in the p-norm, ``sum(abs(x) ** p) ** (1 / p)``; derivative 0 at the zero vector.
+    """Return the p-norm of vectors, ``sum(abs(x) ** p) ** (1 / p)``; derivative 0 at the zero vector.
 
     Args:
         x: any shape; over two axes this is still a vector norm.

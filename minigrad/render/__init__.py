@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.errors import UsageError
-from minigrad.graph.view import View, ViewNode, checked_show, elide, view_of
+from minigrad.graph.view import View, ViewNode, checked_show, elide, unroll, view_of
 from minigrad.graph.view import fold as fold_view
-from minigrad.graph.view import unroll
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, to_pdf, to_png, write_whole
@@ -54,7 +53,9 @@ class Rendered:
         if self.format == "html":
             # a frame of its own, so that two pages in one notebook do not share ids
             page = html.escape(str(self.data), quote=True)
-            bundle["text/html"] = f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+            bundle["text/html"] = (
+                f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+            )
         return bundle
 
 
@@ -115,7 +116,9 @@ def render(
         carried = ("shape", "value", "grad", "local") if kind in ("html", "json") else shown
         view = view_of(source, show=carried, fold_with=shorten)
     else:
-        raise UsageError(f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()")
+        raise UsageError(
+            f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()"
+        )
 
     svg, who = None, "none"
     data: str | bytes
@@ -138,7 +141,9 @@ def render(
     written = None
     if path is not None:
         written = write_whole(path, data.encode() if isinstance(data, str) else data)
-    summary = f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
+    summary = (
+        f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
+    )
     return Rendered(data, kind, who, written, svg, summary)
 
 

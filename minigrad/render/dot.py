@@ -7,7 +7,7 @@ from typing import Any
 
 from minigrad.errors import MissingExtraError
 from minigrad.graph.view import View, ViewEdge, ViewNode
-from minigrad.render.layout import edge_key, node_style, node_title, number, shape_text, symbols
+from minigrad.render.labels import edge_key, node_style, node_title, number, shape_text, symbols
 from minigrad.render.theme import theme_named
 
 LONGEST = 16000
@@ -15,7 +15,7 @@ LONGEST = 16000
 
 
 def quote(text: str) -> str:
-    """Return a double-quoted DOT string: quotes and backslashes escaped, line ends as ``\\n``."""
+    r"""Return a double-quoted DOT string: quotes and backslashes escaped, line ends as ``\\n``."""
     raw = text.encode()
     if len(raw) > LONGEST:
         text = raw[:LONGEST].decode(errors="ignore") + "…"
@@ -26,8 +26,8 @@ def quote(text: str) -> str:
 def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str:
     """Return the view as one DOT graph: a cluster a step in the order of time, every parameter once.
 
-    Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. What runs between
-    steps, and what comes from parameters, does not constrain the ranks.
+    Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. Time runs with the
+    ranks, held in order by what one step hands to the next; parameters and inputs do not constrain them.
     """
     colours = theme_named(theme)
     label = symbols(view)
@@ -35,7 +35,7 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
     by_id = {n.id: n for n in view.nodes}
     lines = [
         "digraph minigrad {",
-        f"  graph [bgcolor={quote(str(colours['paper']))}, newrank=true, rankdir=BT, ranksep=0.35, nodesep=0.18"
+        f"  graph [bgcolor={quote(str(colours['paper']))}, rankdir=LR, ranksep=0.35, nodesep=0.12"
         + (f", label={quote(title)}, labelloc=t" if title else "")
         + "]",
         f'  node [fontname="DejaVu Sans", fontsize=11, shape=box, style="rounded,filled", '
@@ -44,22 +44,17 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
         f"fontcolor={quote(str(colours['soft']))}]",
     ]
     steps = view.steps
-    for n in view.nodes:
-        if n.step is None:
-            lines.append("  " + _node(n, label[n.id][0], view.show, colours))
-    anchors = []
+    lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in view.nodes if n.step is None]
     for t in steps:
         inside = [n for n in view.nodes if n.step == t]
         span = next((n.span for n in inside if n.span), None)
         lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
         lines.append(f"    label={quote(f't = {span[0]} … {span[1]}' if span else f't = {t}')}; labeljust=l;")
-        lines.append(f"    color={quote(str(colours['frame_line']))}; bgcolor={quote(str(colours['frame']))};")
+        lines.append(
+            f"    color={quote(str(colours['frame_line']))}; bgcolor={quote(str(colours['frame']))};"
+        )
         lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
         lines.append("  }")
-        anchors.append(f"n{keys[inside[0].id]}" if inside[0].id >= 0 else quote(f"n{keys[inside[0].id]}"))
-    if len(anchors) > 1:
-        # invisible flat edges hold the clusters in the order of time
-        lines.append(f"  {{ rank=same; {' -> '.join(anchors)} [style=invis] }}")
     lines += ["  " + _edge(e, by_id, keys, colours) for e in view.edges]
     return "\n".join([*lines, "}", ""])
 
@@ -117,8 +112,7 @@ def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours
         attributes.append(f"color={quote(str(colours[e.role]))}")
         attributes.append("penwidth=2.2" if e.role == "cell" else "style=dotted, penwidth=1.8")
     if e.role == "parameter":
-        attributes.append(f'style=dashed, penwidth=0.7, color={quote(str(colours["rails"][0]))}')
-    recurrent = source.step is not None and target.step is not None and source.step != target.step
-    if recurrent or e.role == "parameter":
+        attributes.append(f"style=dashed, penwidth=0.7, color={quote(str(colours['rails'][0]))}")
+    if e.role == "parameter" or (source.step is None and target.step is not None and e.role == "data"):
         attributes.append("constraint=false")
     return f"{_name(keys[e.source])} -> {_name(keys[e.target])} [{', '.join(attributes)}];"

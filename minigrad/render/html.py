@@ -7,11 +7,15 @@ import json
 from importlib.resources import files
 
 from minigrad.graph.view import View, gate_letter
-from minigrad.render.layout import edge_key, symbols
+from minigrad.render.labels import edge_key, symbols
 from minigrad.render.svg import escape
 from minigrad.render.theme import theme_named
 
-_FACES = (("DejaVuSans", "normal", "normal"), ("DejaVuSans-Bold", "bold", "normal"), ("DejaVuSans-Oblique", "normal", "oblique"))
+_FACES = (
+    ("DejaVuSans", "normal", "normal"),
+    ("DejaVuSans-Bold", "bold", "normal"),
+    ("DejaVuSans-Oblique", "normal", "oblique"),
+)
 
 
 def to_page(view: View, svg: str, theme: str = "light", title: str | None = None) -> str:
@@ -27,8 +31,15 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
     }
     # a closing tag inside a string would end the element; U+2028 and U+2029 end a line for old parsers
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = text.replace("</", "<\\/").replace("<!--", "<\\u0021--").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    variables = {name: colours[name] for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")}
+    text = (
+        text.replace("</", "<\\/")
+        .replace("<!--", "<\\u0021--")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+    variables = {
+        name: colours[name] for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
+    }
     css = ":root{" + "".join(f"--{k.replace('_', '-')}:{v};" for k, v in variables.items()) + "}"
     name = title or "Computation graph"
     return _asset("page.html").format(

@@ -41,7 +41,9 @@ def arranger(engine: str | None = None) -> Arrange | None:
             if engine == "graphviz-pure":
                 raise MissingExtraError("The layout engine graphviz-pure", "render")
             if engine == "dot":
-                raise UsageError("the program 'dot' is not on the path: install Graphviz or choose another engine")
+                raise UsageError(
+                    "the program 'dot' is not on the path: install Graphviz or choose another engine"
+                )
     return None
 
 
@@ -85,15 +87,21 @@ class _Engine:
         if not failure and len(x) == len(layers.row):
             return self.name, [x[i] for i in range(len(layers.row))]
         if self.strict:
-            raise MinigradError(f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}")
+            raise MinigradError(
+                f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}"
+            )
         return None
 
 
 def _question(layers: Layers) -> str:
-    lines = ["digraph {", 'graph [rankdir=BT, nodesep=0.12, ranksep=0.3]; node [shape=box, fixedsize=true, label=""];']
+    lines = [
+        "digraph {",
+        'graph [rankdir=BT, nodesep=0.12, ranksep=0.3]; node [shape=box, fixedsize=true, label=""];',
+    ]
     for row in layers.rows:
         items = "".join(
-            f"{i} [width={max(layers.width[i], 2) / 72:.4f}, height={max(layers.height[i], 2) / 72:.4f}];" for i in row
+            f"{i} [width={max(layers.width[i], 2) / 72:.4f}, height={max(layers.height[i], 2) / 72:.4f}];"
+            for i in row
         )
         lines.append(f"{{rank=same; {items}}}")
     lines += [f"{a} -> {b} [weight={max(1, round(w))}];" for a, b, w in layers.links]

@@ -7,233 +7,35 @@ stand once, on rails below the steps; what one step hands to the next runs in th
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
-from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, gate_letter, pretty
+from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, pretty
+from minigrad.render.labels import (
+    GATES,
+    edge_key,
+    node_style,
+    node_title,
+    number,
+    pretty_local,
+    shape_text,
+    symbols,
+)
 from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve
+from minigrad.render.scene import SMALL, Box, Frame, Point, Rail, Scene, Wire, Words
 from minigrad.render.text import width
 
 LABEL = 11.5
-SMALL = 8.5
 TINY = 7.5
 _MARGIN = 14.0
 _FRAME_PAD = 14.0
 _HEADER = 20.0
 _HEAD = 15.0
-_GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new", "candidate")
+_LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
+"""Which wire enters or leaves a block above which."""
 _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Words:
-    """One line of text; `y` is the middle of the line, `anchor` is start, middle or end, `turn` 90 reads upwards."""
-
-    text: str
-    x: float
-    y: float
-    size: float = SMALL
-    face: str = "sans"
-    anchor: str = "middle"
-    style: str = "t"
-    math: bool = False
-    turn: int = 0
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of the ink, by the fonts' own widths."""
-        w, h = width(self.text, self.size, self.face, self.math), self.size
-        shift = {"start": 0.0, "middle": -w / 2, "end": -w}[self.anchor]
-        if self.turn:
-            return (self.x - h / 2, self.y - shift - w, self.x + h / 2, self.y - shift)
-        return (self.x + shift, self.y - h / 2, self.x + shift + w, self.y + h / 2)
-
-
-@dataclass(frozen=True)
-class Box:
-    """A node, by the centre of its box."""
-
-    key: str
-    x: float
-    y: float
-    width: float
-    height: float
-    words: tuple[Words, ...]
-    style: str
-    shape: str = "round"
-    title: str = ""
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom."""
-        return (
-            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Wire:
-    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire."""
-
-    key: str
-    points: tuple[Point, ...]
-    style: str
-    title: str = ""
-    hops: tuple[Point, ...] = ()
-    square: bool = True
-    words: tuple[Words, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rail:
-    """The line along which a parameter, or the data of all steps, is led past the steps."""
-
-    key: str
-    x: float
-    end: float
-    y: float
-    style: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The outline of one step."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    words: Words
-    style: str = "frame"
-
-
-@dataclass
-class Scene:
-    """Everything a picture consists of, in pixels, y downwards."""
-
-    width: float = 0.0
-    height: float = 0.0
-    title: str = ""
-    frames: list[Frame] = field(default_factory=list)
-    rails: list[Rail] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
-    dots: list[tuple[float, float, str]] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
-    words: list[Words] = field(default_factory=list)
-    legend: list[tuple[str, str, float, float]] = field(default_factory=list)
-    engine: str = "own"
-
-
-def edge_key(edge: ViewEdge, view_keys: dict[int, str]) -> str:
-    """The name of an edge in documents: ``e-<source>-<target>-<argument>``."""
-    return f"e-{view_keys[edge.source]}-{view_keys[edge.target]}-{edge.argument}"
-
-
-def number(value: float) -> str:
-    """Return a number as a reader wants it in a small box: three digits, a real minus sign."""
-    return f"{value:.3g}".replace("-", "−")
-
-
-def pretty_local(text: str) -> str:
-    """Return a derivative's text with the signs of print: y · (1 − y)."""
-    return text.replace("**", "^").replace("*", "·").replace("-", "−")
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """Return a shape in the space of a box: 8×32, and the word scalar where there is no axis."""
-    return "×".join(str(n) for n in shape) if shape else "scalar"
-
-
-def symbols(view: View) -> dict[int, tuple[str, bool]]:
-    """Return the label of every node as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
-    by_id = {n.id: n for n in view.nodes}
-    feeds: dict[int, dict[int, ViewEdge]] = {}
-    gates: dict[int, set[str]] = {}
-    used: dict[int, list[ViewEdge]] = {}
-    for e in view.edges:
-        used.setdefault(e.source, []).append(e)
-        feeds.setdefault(e.target, {})[e.argument] = e
-        letter = gate_letter(by_id[e.target].gate)
-        if letter:
-            gates.setdefault(e.source, set()).add(letter)
-    out: dict[int, tuple[str, bool]] = {}
-    for n in view.nodes:
-        label, math = n.label, False
-        if n.tap is not None and n.tap in by_id:
-            letters = sorted(gates.get(n.id, ()))
-            label = parameter_letter(by_id[n.tap].name)
-            if len(letters) == 1:
-                label, math = f"{label}_{letters[0]}", True
-        elif n.op == "getitem" and n.name:
-            label = n.display_name or n.name
-        elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
-            label = used[n.id][0].name or label
-        out[n.id] = (label, math)
-    for n in view.nodes:
-        if n.op in ("affine", "matmul") and n.id in feeds:
-            edges = feeds[n.id]
-            weight = next((e for k, e in edges.items() if k > 0 and e.role == "parameter"), None)
-            data = edges.get(0)
-            if weight is None or data is None or by_id[weight.source].kind == "fold":
-                continue
-            source = by_id[weight.source]
-            letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
-            stem = re.match(r"[a-zA-Z]", data.carries or "")
-            operand = stem.group() if stem else "h" if data.role == "hidden" else "x"
-            plus = " + b" if len(edges) > 2 else ""
-            out[n.id] = (f"{letter} {operand}{plus}", True)
-    return out
-
-
-def parameter_letter(name: str | None) -> str:
-    """Return the letter a textbook gives a parameter: W for input weights, U for recurrent ones, b for biases."""
-    text = (name or "").rsplit(".", 1)[-1]
-    if text.startswith("weight_hh"):
-        return "U"
-    if text.startswith("weight"):
-        return "W"
-    if text.startswith("bias"):
-        return "b"
-    return text if text and "_" not in text else "W"
-
-
-def node_style(node: ViewNode) -> str:
-    """Return the class of a node's box: its kind, or its gate, or what its operation does."""
-    if node.kind != "op":
-        return "leaf" if node.kind == "input" else node.kind
-    if node.label == "ℒ" or node.name == "loss":
-        return "loss"
-    if node.gate in _GATES:
-        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
-    if node.op == "getitem" and node.name:
-        return "leaf"
-    return {"mul": "mul", "add": "add", "sub": "add", "tanh": "squash", "sigmoid": "squash", "relu": "squash"}.get(
-        node.op, "op"
-    )
-
-
-def node_title(node: ViewNode, label: str) -> str:
-    """Return one sentence about a node, for tooltips and screen readers."""
-    said = node.display_name or label
-    parts = [f"{said}: {node.op}" if node.kind == "op" else f"{said}: {node.kind}"]
-    if node.kind == "fold":
-        parts = [f"{node.label}, {node.count} operations"]
-    elif node.equation:
-        parts.append(node.equation)
-    if node.kind != "fold":
-        parts.append(f"shape {tuple(node.shape)}".replace(",)", ")") if node.shape else "scalar")
-    if node.scope:
-        parts.append("/".join(node.scope))
-    if node.value:
-        parts.append(f"norm of the value {number(node.value.norm)}")
-    if node.grad:
-        parts.append(f"norm of the gradient {number(node.grad.norm)}")
-    return ", ".join(parts)
 
 
 def lay_out(
@@ -250,7 +52,7 @@ class _Column:
     time: int | None
     ids: list[int]
     frame: bool
-    plan: Plan | None = None
+    plan: Plan = field(init=False)
     local: dict[int, int] = field(default_factory=dict)
     links: list[int] = field(default_factory=list)
     loops: list[int] = field(default_factory=list)
@@ -289,7 +91,7 @@ class _Builder:
             self.columns = [_Column(None, [n.id for n in self.view.nodes if n.id not in rails], False)]
             self.ceiling: list[int] = []
             self.before: list[int] = []
-            self.home = {i: 0 for i in self.columns[0].ids}
+            self.home = dict.fromkeys(self.columns[0].ids, 0)
             return
         number_of = {t: k for k, t in enumerate(steps)}
         self.columns = [_Column(t, [], True) for t in steps]
@@ -305,7 +107,8 @@ class _Builder:
             elif column[n.id] is None:
                 early.append(n.id)
             elif all(
-                self.nodes[s].step is not None or s in on_top for s in (self.edges[k].source for k in self.into[n.id])
+                self.nodes[s].step is not None or s in on_top
+                for s in (self.edges[k].source for k in self.into[n.id])
             ):
                 on_top.add(n.id)
                 self.ceiling.append(n.id)
@@ -323,7 +126,8 @@ class _Builder:
             self.home.update((i, len(self.columns) - 1) for i in last)
         self.before = [i for i in early if i not in later]
         feeds = {
-            i: {self.home[t] for t in (self.edges[k].target for k in self.out[i]) if t in self.home} for i in self.before
+            i: {self.home[t] for t in (self.edges[k].target for k in self.out[i]) if t in self.home}
+            for i in self.before
         }
         self.data_rails = [i for i in self.before if feeds[i] - {0}]
         rails = []
@@ -392,6 +196,9 @@ class _Builder:
         """One wire a result; a fold hands on several results, each on a wire of its own."""
         return (e.source, (e.carries or e.role) if self.nodes[e.source].kind == "fold" else "")
 
+    def _elsewhere(self, target: int, index: int) -> bool:
+        return self.home.get(target, index) != index
+
     def _riser_lines(self, target: int, ks: list[int]) -> list[int]:
         """On which of the parallel lines of a box each parameter climbs; a fold has one line a rail."""
         if self.nodes[target].kind != "fold":
@@ -417,10 +224,13 @@ class _Builder:
         rail_order = {r: k for k, r in enumerate(self.rails)}
         for lines in column.risers.values():
             lines.sort(key=lambda k: (rail_order[self._root(self.edges[k].source)], k))
+        by_role = sorted(column.entries.items(), key=lambda entry: _LEVEL[self.edges[entry[1][0]].role])
+        column.entries = dict(by_role)
         for wire, ks in enumerate(column.entries.values()):
             for k in ks:
                 e = self.edges[k]
-                beside = e.role != "hidden" or self.nodes[e.target].kind == "fold"
+                block = self.nodes[e.target].kind == "fold" and not self.nodes[e.target].gate
+                beside = e.role != "hidden" or block
                 entries.append((wire, local[e.target], beside))
         local_on = "local" in self.show
         pitch = RISER + 4 if local_on else RISER
@@ -430,7 +240,7 @@ class _Builder:
             text = e.local if local_on else None
             size = (round(width(pretty_local(text), TINY) + 6), 12.0) if text else None
             links.append(Link(local[e.source], local[e.target], size))
-        taps_in = {}
+        taps_in: dict[int, int] = {}
         for _, t, _ in entries:
             taps_in[t] = taps_in.get(t, 0) + 1
         cells = []
@@ -441,10 +251,9 @@ class _Builder:
             lines_in = max(self._riser_lines(i, climbing), default=-1) + 1
             arguments = len(self.into[i]) - len(climbing)
             need = 9.0 * min(arguments, 12) + (max(lines_in - 1, 0) * pitch + 10 if lines_in else 0) + 6
-            hint = (float(_GATES.index(n.gate)),) if n.gate in _GATES else (1.5,)
-            if n.kind == "fold":
-                w = max(w, 150.0)
-                h = max(h, 120.0)
+            hint = (float(GATES.index(n.gate)),) if n.gate in GATES else (1.5,)
+            if n.kind == "fold" and not n.gate:
+                w, h = max(w, 150.0), max(h, 100.0)
             self.sized[i] = (max(w, need), h)
             cells.append(Cell(*self.sized[i], hint))
         problem = Problem(
@@ -452,6 +261,7 @@ class _Builder:
             tuple((local[t], max(self._riser_lines(t, ks)) + 1, pitch) for t, ks in column.risers.items()),
             tuple(dict.fromkeys(entries)),
             tuple(local[i] for i in column.ids if any(self.edges[k].target in self.ceiling_set for k in self.out[i])),
+            tuple(local[i] for i in column.ids if any(self._elsewhere(self.edges[k].target, index) for k in self.out[i])),
         )  # fmt: skip
         if problem not in self.cache:
             self.cache[problem] = solve(problem, self.arrange)
@@ -498,17 +308,17 @@ class _Builder:
                     origin = self.home.get(source, self.column_of.get(source, -1))
                     run.origin = origin
                     run.over = source in self.ceiling_set
-                    if origin == index - 1 or origin == -1 and index == 0 or run.over:
+                    if origin == index - 1 or (origin == -1 and index == 0) or run.over:
                         self.corridor[index].append(run)
                     else:
                         self.far.append(run)
         self.fold_wires: dict[int, list[str]] = {}
-        for column in self.columns:
-            for source, carried in column.entries:
-                if carried and carried not in self.fold_wires.setdefault(source, []):
-                    self.fold_wires[source].append(carried)
-        for wires in self.fold_wires.values():
-            wires.sort()
+        leaving = {
+            wire: self.edges[ks[0]].role for column in self.columns for wire, ks in column.entries.items()
+        }
+        for (source, carried), _ in sorted(leaving.items(), key=lambda item: _LEVEL[item[1]]):
+            if carried:
+                self.fold_wires.setdefault(source, []).append(carried)
         self.far_lane: dict[int, int] = {}
         self.far_x: dict[int, float | None] = {}
         lane_ends: list[int] = []
@@ -522,29 +332,34 @@ class _Builder:
         self.far_lanes = len(lane_ends)
         for run in self.far:
             self.corridor[run.index].append(run)
-            if run.origin + 1 < len(self.corridor):
-                leave = _Run(run.source, run.origin + 1, True, 0.0, [], run.carried, leaving=True)
-                leave.origin = run.origin
-                if not any(r.leaving and r.source == run.source for r in self.corridor[run.origin + 1]):
-                    self.corridor[run.origin + 1].append(leave)
+            leave = _Run(
+                run.source, run.origin + 1, True, 0.0, [], run.carried, leaving=True, origin=run.origin
+            )
+            if not any(r.leaving and r.wire == run.wire for r in self.corridor[run.origin + 1]):
+                self.corridor[run.origin + 1].append(leave)
 
     def _place_columns(self, title: str) -> None:
         plans = [c.plan for c in self.columns]
         tallest = max((p.height for p in plans), default=0.0)
         self.rows_above = self._ceiling_rows()
         top = _MARGIN + (26.0 if title else 0.0)
-        ceiling_height = 46.0 if "value" not in self.show and "grad" not in self.show else 62.0
+        ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 20.0
+        ceiling_height += 14.0 if "local" in self.show else 0.0
         self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
         self.frame_top = top + ceiling_height * self.rows_above + (4 if self.rows_above else 0)
         head = _HEADER if self.timed else 0.0
         self.base = self.frame_top + head + tallest + (_FRAME_PAD - 2)
         self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
-        lanes = 10.0 + 8.0 * self.far_lanes if self.far_lanes else 0.0
-        self.far_y = self.frame_bottom + 12.0
+        lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
+        self.far_y = self.frame_bottom + 16.0
         locals_room = 0.0
         if "local" in self.show:
             texts = [
-                pretty_local(self.edges[k].local) for c in self.columns for ks in c.risers.values() for k in ks if self.edges[k].local
+                pretty_local(self.edges[k].local)
+                for c in self.columns
+                for ks in c.risers.values()
+                for k in ks
+                if self.edges[k].local
             ]
             locals_room = max((width(t, TINY) for t in texts), default=0.0) + 8
         self.locals_room = locals_room
@@ -557,7 +372,7 @@ class _Builder:
             column.x = x + (_FRAME_PAD if column.frame else 4.0)
             header = width(self._frame_text(column), 11) + 20 if column.frame else 0
             x += max(column.plan.width + 2 * (_FRAME_PAD if column.frame else 4.0), header)
-        self.right = x
+        self.right = x + (self._corridor_width(len(self.columns)) if self.corridor[-1] else 0.0)
 
     def _frame_text(self, column: _Column) -> str:
         for i in column.ids:
@@ -623,7 +438,8 @@ class _Builder:
         for i in members:
             by_row.setdefault(self.row_of[i], []).append(i)
         for r in sorted(by_row):
-            high = max((self._size(i)[1] if i in boxed else self._head(i)[1]) for i in by_row[r]) + 4
+            high = max((self._size(i)[1] if i in boxed else self._head(i)[1]) for i in by_row[r])
+            high += 10 if any(i in boxed for i in by_row[r]) else 4
             y += high / 2
             for i in by_row[r]:
                 self.rail_y[i] = y
@@ -631,7 +447,11 @@ class _Builder:
         self.rail_bottom = y
         widths: dict[int, float] = {}
         for i in self.row_of:
-            w = self._head(i)[0] if self.nodes[i].kind == "parameter" and not self.depth[i] else self._size(i)[0]
+            w = (
+                self._head(i)[0]
+                if self.nodes[i].kind == "parameter" and not self.depth[i]
+                else self._size(i)[0]
+            )
             widths[self.depth[i]] = max(widths.get(self.depth[i], 0.0), w)
         self.depth_width = widths
         deepest = max(widths, default=-1)
@@ -695,7 +515,7 @@ class _Builder:
                 w, _ = self._size(rail)
                 self._box(rail, self.head_right - w / 2, y)
             self.rail_style[rail] = style
-        self.rail_reach = {r: self.head_right for r in self.rails}
+        self.rail_reach = dict.fromkeys(self.rails, self.head_right)
         for t, root in self.taps.items():
             if root not in self.rail_y:
                 continue
@@ -704,11 +524,32 @@ class _Builder:
             w, h = self._tap_size(t)
             words = (Words(label, self.tap_x[t], self.rail_y[root], 9, "oblique", "middle", "t", math),)
             letter = label[-1] if math else ""
-            gate = {"f": "forget", "i": "input", "g": "cell", "o": "output", "r": "reset", "z": "update", "n": "new"}
+            gate = {
+                "f": "forget",
+                "i": "input",
+                "g": "cell",
+                "o": "output",
+                "r": "reset",
+                "z": "update",
+                "n": "new",
+            }
             style = f"tap {gate.get(letter, 'parameter')}"
-            box = Box(f"n-{node.key}", self.tap_x[t], self.rail_y[root], w, h, words, style, "round", node_title(node, label))
+            box = Box(
+                f"n-{node.key}",
+                self.tap_x[t],
+                self.rail_y[root],
+                w,
+                h,
+                words,
+                style,
+                "round",
+                node_title(node, label),
+            )
             scene.boxes.append(box)
             self.at[t] = (box.x, box.y)
+            style = self.rail_style[root].replace("rail", "parameter")
+            for k in self.into[t]:
+                self._wire(k, [(self.rail_reach[root], box.y), (box.x - w / 2, box.y)], style)
             self.rail_reach[root] = max(self.rail_reach[root], box.x + w / 2)
 
     # -- the steps ------------------------------------------------------------------------------------------------
@@ -726,7 +567,9 @@ class _Builder:
                 words = Words(text, left + 9, self.frame_top + 12, 11, "sans", "start", "f")
                 folded = any(self.nodes[i].span for i in column.ids)
                 height = self.frame_bottom - self.frame_top
-                scene.frames.append(Frame(left, self.frame_top, w, height, words, "frame folded" if folded else "frame"))
+                scene.frames.append(
+                    Frame(left, self.frame_top, w, height, words, "frame folded" if folded else "frame")
+                )
 
             def put(p: Point, x0: float = x0) -> Point:
                 return (x0 + p[0], self.base - p[1])
@@ -734,16 +577,18 @@ class _Builder:
             for i, k in column.local.items():
                 x, y = put(plan.centre[k])
                 self._box(i, x, y, self.sized[i])
-                right, lane = plan.exits[k]
-                w, h = self.sized[i]
-                edge_x = x + w / 2 if right else x
-                self.exit[i] = (right, edge_x, self.base - lane, y - h / 2)
+                if k in plan.exits:
+                    right, lane = plan.exits[k]
+                    w, h = self.sized[i]
+                    self.exit[i] = (right, x + w / 2 if right else x, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
                 points = tuple(put(p) for p in plan.routes[n])
                 words = ()
                 if n in plan.labels:
                     x, y = put(plan.labels[n])
-                    words = (Words(pretty_local(self.edges[k].local or ""), x, y, TINY, "sans", "middle", "l"),)
+                    words = (
+                        Words(pretty_local(self.edges[k].local or ""), x, y, TINY, "sans", "middle", "l"),
+                    )
                 self._wire(k, points, "data", square=False, words=words)
             for k in column.loops:
                 e = self.edges[k]
@@ -766,16 +611,29 @@ class _Builder:
         x = points[0][0]
         words = ()
         if "local" in self.show and e.local:
-            words = (Words(pretty_local(e.local), x + 5.0, self.frame_bottom + self.locals_room + 2, TINY, "sans", "start", "l", turn=90),)
+            words = (
+                Words(
+                    pretty_local(e.local),
+                    x + 5.0,
+                    self.frame_bottom + self.locals_room + 2,
+                    TINY,
+                    "sans",
+                    "start",
+                    "l",
+                    turn=90,
+                ),
+            )
         kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
-        self._wire(k, tuple([(x, y), *points]), kind, square=False, words=words)
+        self._wire(k, ((x, y), *points), kind, square=False, words=words)
         self.scene.dots.append((x, y, kind))
         self.rail_reach[root] = max(self.rail_reach[root], x)
 
     def _wire(self, k: int, points, style: str, *, square=True, hops=(), words=()) -> None:
         e = self.edges[k]
         source, target = self.nodes[e.source], self.nodes[e.target]
-        said = [f"{source.display_name or self.symbol[e.source][0]} → {target.display_name or self.symbol[e.target][0]}"]
+        said = [
+            f"{source.display_name or self.symbol[e.source][0]} → {target.display_name or self.symbol[e.target][0]}"
+        ]
         if e.name:
             said.append(f"argument {e.name}")
         if source.kind != "fold":
@@ -805,7 +663,7 @@ class _Builder:
             r = 0
             while r < len(spans) and any(a < high and low < b for a, b in spans[r]):
                 r += 1
-            spans[r:r + 1] = [(spans[r] if r < len(spans) else []) + [(low, max(high, low + 0.001))]]
+            spans[r : r + 1] = [(spans[r] if r < len(spans) else []) + [(low, max(high, low + 0.001))]]
             self.ceiling_row[i] = r
         return len(spans)
 
@@ -814,7 +672,11 @@ class _Builder:
         for i in self.ceiling:
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
-            own = [self.top_at[e.source] for e in (self.edges[k] for k in self.into[i]) if self.home.get(e.source) == c]
+            own = [
+                self.top_at[e.source]
+                for e in (self.edges[k] for k in self.into[i])
+                if self.home.get(e.source) == c
+            ]
             w, h = self._size(i)
             x = own[0][-1][0] if own else column.x + column.plan.width / 2
             x = max(x, edge_right.get((c, r), 0.0) + w / 2 + 16)
@@ -835,12 +697,11 @@ class _Builder:
                     points = [*path, (tx, y + h / 2)] if straight else [*path, (tx, y), (x - w / 2, y)]
                 words = ()
                 if "local" in self.show and e.local:
-                    (ax, ay), (bx, by) = points[-2], points[-1]
-                    flat = abs(ay - by) < 0.5
-                    words = (
-                        Words(pretty_local(e.local), bx - 14, by - 7, TINY, "sans", "end", "l")
-                        if flat else Words(pretty_local(e.local), bx + 5, by + 10, TINY, "sans", "start", "l"),
-                    )  # fmt: skip
+                    at, above = (
+                        (points[0], 7) if e.source in self.ceiling_set else (self.top_at[e.source][-1], 0)
+                    )
+                    y_text = at[1] - above if above else self.frame_top - 7
+                    words = (Words(pretty_local(e.local), at[0] + 5, y_text, TINY, "sans", "start", "l"),)
                 self._wire(k, points, "data", words=words)
 
     # -- before the steps -----------------------------------------------------------------------------------------
@@ -851,16 +712,24 @@ class _Builder:
             if run.source in self.state:
                 entry_y.setdefault(run.source, self.base - run.y)
         floor = self.frame_top + 10
-        for s in sorted(self.state, key=lambda s: (entry_y.get(s, 0.0), s)):
-            chain = [i for i in self.row_of if self._leads_to(i, s)]
-            h = max(self._size(i)[1] for i in chain)
-            y = max(entry_y.get(s, floor), floor + h / 2)
-            for i in chain:
+        order = sorted(self.state, key=lambda s: (entry_y.get(s, 0.0), s))
+        chains = {s: [i for i in self.row_of if self._leads_to(i, s)] for s in order}
+        high = {s: max(self._size(i)[1] for i in chains[s]) for s in order}
+        rows = {s: 1 + max(self.row_of[i] for i in chains[s]) - self.row_of[s] for s in order}
+        tall = {s: rows[s] * (high[s] + 6) for s in order}
+        place: dict[int, float] = {}
+        for s in order:
+            place[s] = max(entry_y.get(s, floor), floor + high[s] / 2)
+            floor = place[s] - high[s] / 2 + tall[s]
+        ceiling = self.rail_top - 6
+        for s in reversed(order):  # and up again where the rails leave no room
+            place[s] = min(place[s], ceiling - tall[s] + high[s] / 2)
+            ceiling = place[s] - high[s] / 2
+        for s in order:
+            for i in chains[s]:
                 w, _ = self._size(i)
-                here = y + (self.row_of[i] - self.row_of[s]) * (h + 6)
                 right = self._depth_x(i) if self.depth[i] else self.left_end - 2
-                self._box(i, right - w / 2, here)
-                floor = max(floor, here + h / 2 + 4)
+                self._box(i, right - w / 2, place[s] + (self.row_of[i] - self.row_of[s]) * (high[s] + 6))
         for i in self.before:
             if i not in self.at:
                 w, h = self._size(i)
@@ -879,15 +748,18 @@ class _Builder:
                     continue
                 a, b = (source.x + source.width / 2, source.y), (target.x - target.width / 2, target.y)
                 if a[0] >= b[0] - 4:
-                    a, b = (source.x, source.box[1]), (target.x, target.box[3])
-                    mid = (a[1] + b[1]) / 2
-                    points = [a, (a[0], mid), (b[0], mid), b]
+                    # a parameter that also makes the data: round the left of everything, up, and in from below
+                    points = [(source.box[0], source.y), (6.0, source.y), (6.0, target.box[3] + 6),
+                              (target.x, target.box[3] + 6), (target.x, target.box[3])]  # fmt: skip
                 elif abs(a[1] - b[1]) < 0.5:
                     points = [a, b]
                 else:
                     x = b[0] - 9
                     points = [a, (x, a[1]), (x, b[1]), b]
-                self._wire(k, points, "data" if source.shape != "note" else "data parameter r5")
+                style = (
+                    self.rail_style.get(self.edges[k].source, "rail r5") if source.shape == "note" else "data"
+                )
+                self._wire(k, points, style.replace("rail", "parameter"))
 
     def _leads_to(self, id: int, state: int) -> bool:
         seen, todo = set(), [state]
@@ -905,28 +777,36 @@ class _Builder:
     # -- between the steps ----------------------------------------------------------------------------------------
 
     def _draw_corridors(self) -> None:
-        for index in range(len(self.columns)):
-            runs = self.corridor[index]
+        plans = []
+        for index, runs in enumerate(self.corridor):
             if not runs:
                 continue
             left = self.columns[index - 1].x + self._column_width(index - 1) if index else self.left_end
-            right = self.columns[index].x - (_FRAME_PAD if self.columns[index].frame else 4.0)
-            ends: dict[tuple[int, str], list[tuple[float, float]]] = {}
+            right = left + self._corridor_width(index)
+            ends: _Ends = {}
             for run in runs:
                 ends.setdefault(run.wire, []).append((self._start_y(run), self._end_y(run)))
             movers = [w for w, spans in ends.items() if any(abs(a - b) > 0.5 for a, b in spans)]
             first = right - 9.0 * len(movers)
             slot = {w: first + 9.0 * k for k, w in enumerate(_best_slots(movers, ends))}
+            plans.append((index, left, runs, ends, slot))
+            # where a wire leaves for a far step must be known before it arrives there, which may be to its left
+            self.far_x.update((run.source, slot.get(run.wire)) for run in runs if run.leaving)
+        for index, left, runs, ends, slot in plans:
             labelled: set[tuple[int, str]] = set()
             for run in runs:
+                if run.leaving:
+                    continue
                 y1, y2 = self._start_y(run), self._end_y(run)
                 x = slot.get(run.wire)
                 self._draw_run(run, y1, y2, x, _hops(run.wire, x, y1, y2, ends, slot))
                 text = self._carried(run)
-                if text and index and not run.leaving and run.wire not in labelled:
+                if text and index and run.wire not in labelled:
                     labelled.add(run.wire)
                     style = f"w {self._run_style(run)}"
-                    self.scene.words.append(Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style))
+                    self.scene.words.append(
+                        Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style)
+                    )
 
     def _column_width(self, index: int) -> float:
         column = self.columns[index]
@@ -937,12 +817,12 @@ class _Builder:
 
     def _start_y(self, run: _Run) -> float:
         if run.far and not run.leaving:
-            return self.far_y + 8.0 * self.far_lane[run.source]
+            return self.far_y + 12.0 * self.far_lane[run.source]
         return self._start_points(run)[-1][1]
 
     def _end_y(self, run: _Run) -> float:
         if run.leaving:
-            return self.far_y + 8.0 * self.far_lane[run.source]
+            return self.far_y + 12.0 * self.far_lane[run.source]
         return self.base - run.y
 
     def _run_style(self, run: _Run) -> str:
@@ -952,9 +832,6 @@ class _Builder:
         return role if role in ("cell", "hidden") else "data"
 
     def _draw_run(self, run: _Run, y1: float, y2: float, x: float | None, hops: list[Point]) -> None:
-        if run.leaving:
-            self.far_x[run.source] = x
-            return
         start = self._start_points(run)
         style = self._run_style(run)
         for k, tx in run.ends:
@@ -998,14 +875,22 @@ class _Builder:
         scene = self.scene
         for rail in self.rails:
             scene.rails.append(
-                Rail(f"rail-{self.keys[rail]}", self.head_right, self.rail_reach[rail], self.rail_y[rail], self.rail_style[rail])
+                Rail(
+                    f"rail-{self.keys[rail]}",
+                    self.head_right,
+                    self.rail_reach[rail],
+                    self.rail_y[rail],
+                    self.rail_style[rail],
+                )
             )
         if scene.title:
             scene.words.append(Words(scene.title, _MARGIN, _MARGIN + 8, 15, "bold", "start", "h"))
         bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 10
         self._legend(bottom)
         right = max((b.box[2] for b in scene.boxes), default=0.0)
-        right = max(right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent))
+        right = max(
+            right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent)
+        )
         scene.width = round(right + _MARGIN)
         scene.height = round(self.legend_bottom + _MARGIN - 4)
 
@@ -1013,7 +898,9 @@ class _Builder:
         scene = self.scene
         drawn = {w.style.split()[0] for w in scene.wires}
         entries = [("line", "data", "data")]
-        entries += [("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn]
+        entries += [
+            ("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn
+        ]
         if "parameter" in drawn:
             entries.append(("line", "parameter r0", "parameter, drawn once"))
         styles = {b.style.split()[0] for b in scene.boxes}
@@ -1066,7 +953,9 @@ class _Run:
     @property
     def far(self) -> bool:
         """Whether it passes below other steps on its way."""
-        return self.leaving or not (self.over or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0))
+        return self.leaving or not (
+            self.over or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0)
+        )
 
 
 def _figure(node: ViewNode, summary: Summary, one: str, many: str) -> str:
@@ -1108,7 +997,12 @@ _Ends = dict[tuple[int, str], list[tuple[float, float]]]
 
 
 def _hops(
-    wire: tuple[int, str], x: float | None, y1: float, y2: float, ends: _Ends, slot: dict[tuple[int, str], float]
+    wire: tuple[int, str],
+    x: float | None,
+    y1: float,
+    y2: float,
+    ends: _Ends,
+    slot: dict[tuple[int, str], float],
 ) -> list[Point]:
     """Return where the vertical part of a wire crosses the level parts of the others in its corridor."""
     if x is None:

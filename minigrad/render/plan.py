@@ -6,6 +6,7 @@ are always computed here, so that a picture looks the same whoever ordered it.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Problem:
     """One step, by local numbers: equal problems get the same plan.
 
     `risers` are (target, how many parameter lines), `entries` are (wire, target) of what comes from earlier steps,
-    `tops` are the boxes whose result leaves through the ceiling.
+    `tops` are the boxes whose result leaves through the ceiling, `outs` those whose result goes to other steps.
     """
 
     cells: tuple[Cell, ...]
@@ -50,6 +51,7 @@ class Problem:
     risers: tuple[tuple[int, int, float], ...] = ()
     entries: tuple[tuple[int, int, bool], ...] = ()
     tops: tuple[int, ...] = ()
+    outs: tuple[int, ...] = ()
 
 
 @dataclass
@@ -120,13 +122,17 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
         _tie(layers, [source, *chain], 8.0)
 
     _first_order(problem, layers, chains, riser_chain, top_chain)
+    wished = [list(row) for row in layers.rows]
+    ours, _crossed = _sweep(problem, layers)
     who, guess = "own", None
     if arrange is not None and (found := arrange(layers)) is not None:
         who, guess = found
+        if _mirrored(problem, wished, guess):
+            guess = [-v for v in guess]
         for row in layers.rows:
             row.sort(key=lambda i: (guess[i], i))
     else:
-        _sweep(problem, layers)
+        layers.rows[:] = ours
     return _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who)
 
 
@@ -169,7 +175,7 @@ def _cut_links(problem: Problem, rank: list[int], layers: Layers) -> tuple[list[
 
 
 def _tie(layers: Layers, items: list[int], weight: float) -> None:
-    for a, b in zip(items, items[1:], strict=False):
+    for a, b in itertools.pairwise(items):
         layers.links.append((a, b, weight))
 
 
@@ -189,7 +195,21 @@ def _first_order(problem, layers: Layers, chains, riser_chain, top_chain) -> Non
         row.sort(key=lambda i: (hint[i], i))
 
 
-def _sweep(problem: Problem, layers: Layers) -> None:
+def _mirrored(problem: Problem, wished: list[list[int]], guess: Sequence[float]) -> bool:
+    """Whether a layout program put left what belongs right: it cannot know where time comes from."""
+    count = len(problem.cells)
+    for_it = 0
+    for row in wished:
+        boxes = [i for i in row if i < count and problem.cells[i].hint]
+        for k, a in enumerate(boxes):
+            for b in boxes[k + 1 :]:
+                if problem.cells[a].hint != problem.cells[b].hint:
+                    for_it += 1 if guess[a] > guess[b] else -1
+    return for_it > 0
+
+
+def _sweep(problem: Problem, layers: Layers) -> tuple[list[list[int]], int]:
+    """Return the order with the fewest crossings that barycentre sweeps find, and how many there are."""
     down: list[list[int]] = [[] for _ in layers.row]
     up: list[list[int]] = [[] for _ in layers.row]
     for a, b, _ in layers.links:
@@ -222,7 +242,7 @@ def _sweep(problem: Problem, layers: Layers) -> None:
         crossed = _crossings(layers, up)
         if crossed < fewest:
             best, fewest = [list(r) for r in layers.rows], crossed
-    layers.rows[:] = best
+    return best, fewest
 
 
 def _swap_neighbours(row: list[int], near: list[list[int]], place: list[float]) -> None:
@@ -348,18 +368,23 @@ def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, g
         _slim([*start(e.source), *through(chains[k]), *bottom(e.target, "link", k)])
         for k, e in enumerate(problem.links)
     ]
-    labels = {
-        k: (x[i], (low[layers.row[i]] + high[layers.row[i]]) / 2) for k, i in label_item.items()
-    }
+    labels = {k: (x[i], (low[layers.row[i]] + high[layers.row[i]]) / 2) for k, i in label_item.items()}
     risers = {
-        t: _slim([(through(c)[0][0] if c else x[t] + offset["riser", t, t], 0.0), *through(c), *bottom(t, "riser", t)])
+        t: _slim(
+            [
+                (through(c)[0][0] if c else x[t] + offset["riser", t, t], 0.0),
+                *through(c),
+                *bottom(t, "riser", t),
+            ]
+        )
         for t, c in riser_chain.items()
     }
     entries = {}
     for w, t, _ in problem.entries:
         if (w, t) in left_entry:
             others = [v for v, u in left_entry if u == t]
-            shift = 12.0 * (others.index(w) - (len(others) - 1) / 2)
+            room = min(24.0, (problem.cells[t].height - 8) / max(len(others) - 1, 1))
+            shift = room * (others.index(w) - (len(others) - 1) / 2)
             entries[w, t] = (True, centre[t][1] - shift, x[t] - problem.cells[t].width / 2)
         else:
             lane = low[rank[t]] - 11.0 - _LANE * lanes[rank[t]].index(w)
@@ -368,9 +393,14 @@ def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, g
         s: _slim([*start(s), *through(c), ((through(c)[-1] if c else start(s)[-1])[0], y)])
         for s, c in top_chain.items()
     }
-    exits = {
-        i: (True, centre[i][1]) if open_side(i, True) else (False, high[rank[i]] + 7.0) for i in range(count)
-    }
+    exits: dict[int, tuple[bool, float]] = {}
+    above: dict[int, int] = {}
+    for i in problem.outs:
+        if open_side(i, True):
+            exits[i] = (True, centre[i][1])
+        else:
+            above[rank[i]] = above.get(rank[i], 0) + 1
+            exits[i] = (False, high[rank[i]] + 2.0 + 5.0 * above[rank[i]])
     return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, who)
 
 
@@ -428,7 +458,9 @@ def _settle(layers: Layers, row: list[int], x: list[float], wish: list[float], w
             k += 1
 
 
-def _straighten(layers: Layers, order: list[int], x: list[float], chain: list[int], wishes: list[float]) -> float:
+def _straighten(
+    layers: Layers, order: list[int], x: list[float], chain: list[int], wishes: list[float]
+) -> float:
     """Make a chain one vertical line, as near to the first wished place as its neighbours let it; return the place."""
     low, high = _room(layers, order, x, chain)
     if not chain or low > high:
@@ -460,7 +492,9 @@ def _slim(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
             continue
         if len(kept) > 1:
             (ax, ay), (bx, by) = kept[-2], kept[-1]
-            if abs((bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)) < 0.01 * (abs(p[0] - ax) + abs(p[1] - ay)):
+            if abs((bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)) < 0.01 * (
+                abs(p[0] - ax) + abs(p[1] - ay)
+            ):
                 kept.pop()
         kept.append(p)
     return kept

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from minigrad.render.layout import Box, Scene, Wire, Words
+from minigrad.render.scene import Box, Scene, Wire, Words
 from minigrad.render.text import runs, subscript_size
 from minigrad.render.theme import style_sheet
 
@@ -50,9 +50,13 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts.append('</g><g class="legend">')
     for kind, style, x, y in scene.legend:
         if kind == "line":
-            parts.append(f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>')
+            parts.append(
+                f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>'
+            )
         elif kind == "box":
-            parts.append(f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>')
+            parts.append(
+                f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>'
+            )
     parts.append("</g></svg>")
     return "\n".join(parts) + "\n"
 
@@ -118,7 +122,9 @@ def _path(points: Sequence[tuple[float, float]], hops: Sequence[tuple[float, flo
                 inside = min(a[1], b[1]) + _HOP + 2 < y < max(a[1], b[1]) - _HOP - 2
                 if abs(x - a[0]) < 0.05 and inside:
                     sweep = 1 if sign > 0 else 0
-                    d.append(f"L{_n(x)} {_n(y - sign * _HOP)}A{_HOP} {_HOP} 0 0 {1 - sweep} {_n(x)} {_n(y + sign * _HOP)}")
+                    d.append(
+                        f"L{_n(x)} {_n(y - sign * _HOP)}A{_HOP} {_HOP} 0 0 {1 - sweep} {_n(x)} {_n(y + sign * _HOP)}"
+                    )
         if k + 1 < len(clean):
             c = clean[k + 1]
             r = min(_CORNER, math.dist(a, b) / 2, math.dist(b, c) / 2)
@@ -173,7 +179,9 @@ def _text(words: Words) -> str:
         return f"<text {place} {attributes}>{escape(words.text)}</text>"
     drop, body, low_before = _n(0.18 * words.size), "", False
     for piece, low in pieces:
-        shift = f' dy="{drop}"' if low and not low_before else f' dy="-{drop}"' if low_before and not low else ""
+        shift = (
+            f' dy="{drop}"' if low and not low_before else f' dy="-{drop}"' if low_before and not low else ""
+        )
         size = f' font-size="{_n(subscript_size(words.size))}"' if low else ""
         body += f"<tspan{shift}{size}>{escape(piece)}</tspan>" if shift or size else escape(piece)
         low_before = low

@@ -20,7 +20,7 @@ _GATE_FILLS = {
         "fold": "#2b3140",
     },
 }  # fmt: skip
-_PRINT = {name: "#ffffff" for name in _GATE_FILLS["light"]} | {
+_PRINT = dict.fromkeys(_GATE_FILLS["light"], "#ffffff") | {
     "parameter": "#eeeeee", "constant": "#eeeeee", "leaf": "#f4f4f4", "fold": "#f4f4f4",
 }  # fmt: skip
 

@@ -1,0 +1,29 @@
+"""``python -m benchmarks [tape]``: print a table of ratios. One thread unless OMP_NUM_THREADS says otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # before anybody imports NumPy
+
+from . import tape  # noqa: E402
+
+TABLES = {"tape": tape.main}
+
+
+def main() -> int:
+    """Run the named tables, all of them by default."""
+    names = sys.argv[1:] or list(TABLES)
+    unknown = [name for name in names if name not in TABLES]
+    if unknown:
+        print(f"unknown table {unknown[0]!r}; known: {', '.join(TABLES)}", file=sys.stderr)
+        return 2
+    for name in names:
+        TABLES[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

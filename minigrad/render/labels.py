@@ -1,0 +1,126 @@
+"""How nodes and edges are called in a picture: symbols, subscripts, numbers in small places, sentences for tips."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter
+
+GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new", "candidate")
+"""The order of the gates from left to right."""
+
+
+def edge_key(edge: ViewEdge, view_keys: dict[int, str]) -> str:
+    """The name of an edge in documents: ``e-<source>-<target>-<argument>``."""
+    return f"e-{view_keys[edge.source]}-{view_keys[edge.target]}-{edge.argument}"
+
+
+def number(value: float) -> str:
+    """Return a number as a reader wants it in a small box: three digits, a real minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def pretty_local(text: str) -> str:
+    """Return a derivative's text with the signs of print: y · (1 − y)."""
+    return text.replace("**", "^").replace("*", "·").replace("-", "−")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape in the space of a box: 8×32, and the word scalar where there is no axis."""
+    return "×".join(str(n) for n in shape) if shape else "scalar"
+
+
+def symbols(view: View) -> dict[int, tuple[str, bool]]:
+    """Return the label of every node as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
+    by_id = {n.id: n for n in view.nodes}
+    feeds: dict[int, dict[int, ViewEdge]] = {}
+    gates: dict[int, set[str]] = {}
+    used: dict[int, list[ViewEdge]] = {}
+    for e in view.edges:
+        used.setdefault(e.source, []).append(e)
+        feeds.setdefault(e.target, {})[e.argument] = e
+        letter = gate_letter(by_id[e.target].gate)
+        if letter:
+            gates.setdefault(e.source, set()).add(letter)
+    order: dict[int, int] = {}
+    out: dict[int, tuple[str, bool]] = {}
+    for n in view.nodes:
+        label, math = n.label, False
+        if n.tap is not None and n.tap in by_id:
+            letters = sorted(gates.get(n.id, ()))
+            label = parameter_letter(by_id[n.tap].name)
+            order[n.tap] = order.get(n.tap, 0) + 1
+            label, math = f"{label}_{letters[0] if len(letters) == 1 else order[n.tap]}", True
+        elif n.op == "getitem" and n.name:
+            label = n.display_name or n.name
+        elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
+            label = used[n.id][0].name or label
+        out[n.id] = (label, math)
+    for n in view.nodes:
+        if n.op in ("affine", "matmul") and n.id in feeds:
+            edges = feeds[n.id]
+            weight = next((e for k, e in edges.items() if k > 0 and e.role == "parameter"), None)
+            data = edges.get(0)
+            if weight is None or data is None or by_id[weight.source].kind == "fold":
+                continue
+            source = by_id[weight.source]
+            letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
+            stem = re.match(r"[a-zA-Z]", data.carries or "")
+            operand = stem.group() if stem else "h" if data.role == "hidden" else "x"
+            plus = " + b" if len(edges) > 2 else ""
+            out[n.id] = (f"{letter} {operand}{plus}", True)
+    return out
+
+
+def parameter_letter(name: str | None) -> str:
+    """Return the letter a textbook gives a parameter: W for input weights, U for recurrent ones, b for biases."""
+    text = (name or "").rsplit(".", 1)[-1]
+    if text.startswith("weight_hh"):
+        return "U"
+    if text.startswith("weight"):
+        return "W"
+    if text.startswith("bias"):
+        return "b"
+    return text if text and "_" not in text else "W"
+
+
+def node_style(node: ViewNode) -> str:
+    """Return the class of a node's box: its kind, or its gate, or what its operation does."""
+    if node.kind == "fold" and node.gate in GATES:
+        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
+    if node.kind != "op":
+        return "leaf" if node.kind == "input" else node.kind
+    if node.label == "ℒ" or node.name == "loss":
+        return "loss"
+    if node.gate in GATES:
+        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
+    if node.op == "getitem" and node.name:
+        return "leaf"
+    return {
+        "mul": "mul",
+        "add": "add",
+        "sub": "add",
+        "tanh": "squash",
+        "sigmoid": "squash",
+        "relu": "squash",
+    }.get(node.op, "op")
+
+
+def node_title(node: ViewNode, label: str) -> str:
+    """Return one sentence about a node, for tooltips and screen readers."""
+    said = node.display_name or label
+    parts = [f"{said}: {node.op}" if node.kind == "op" else f"{said}: {node.kind}"]
+    if node.kind == "fold":
+        parts = [f"{node.label}, {node.count} operations"]
+    elif node.equation:
+        parts.append(node.equation)
+    if node.kind != "fold":
+        parts.append(f"shape {tuple(node.shape)}".replace(",)", ")") if node.shape else "scalar")
+    if node.scope:
+        parts.append("/".join(node.scope))
+    if node.value:
+        parts.append(f"norm of the value {number(node.value.norm)}")
+    if node.grad:
+        parts.append(f"norm of the gradient {number(node.grad.norm)}")
+    return ", ".join(parts)

@@ -1,0 +1,111 @@
+"""What a picture consists of, with places in pixels and y downwards: plain shapes, whoever draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minigrad.render.text import width
+
+SMALL = 8.5
+"""The font size of everything that is not a node's own name."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Words:
+    """One line of text; `y` is the middle of the line, `anchor` is start, middle or end, `turn` 90 reads upwards."""
+
+    text: str
+    x: float
+    y: float
+    size: float = SMALL
+    face: str = "sans"
+    anchor: str = "middle"
+    style: str = "t"
+    math: bool = False
+    turn: int = 0
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the ink, by the fonts' own widths."""
+        w, h = width(self.text, self.size, self.face, self.math), self.size
+        shift = {"start": 0.0, "middle": -w / 2, "end": -w}[self.anchor]
+        if self.turn:
+            return (self.x - h / 2, self.y - shift - w, self.x + h / 2, self.y - shift)
+        return (self.x + shift, self.y - h / 2, self.x + shift + w, self.y + h / 2)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node, by the centre of its box."""
+
+    key: str
+    x: float
+    y: float
+    width: float
+    height: float
+    words: tuple[Words, ...]
+    style: str
+    shape: str = "round"
+    title: str = ""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return (
+            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wire:
+    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire."""
+
+    key: str
+    points: tuple[Point, ...]
+    style: str
+    title: str = ""
+    hops: tuple[Point, ...] = ()
+    square: bool = True
+    words: tuple[Words, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rail:
+    """The line along which a parameter, or the data of all steps, is led past the steps."""
+
+    key: str
+    x: float
+    end: float
+    y: float
+    style: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The outline of one step."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    words: Words
+    style: str = "frame"
+
+
+@dataclass
+class Scene:
+    """Everything a picture consists of, in pixels, y downwards."""
+
+    width: float = 0.0
+    height: float = 0.0
+    title: str = ""
+    frames: list[Frame] = field(default_factory=list)
+    rails: list[Rail] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+    dots: list[tuple[float, float, str]] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    words: list[Words] = field(default_factory=list)
+    legend: list[tuple[str, str, float, float]] = field(default_factory=list)
+    engine: str = "own"
