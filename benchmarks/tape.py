@@ -163,10 +163,13 @@ def import_ratio(rounds: int = 15) -> tuple[float, float, float]:
     The interpreter's own start is part of neither: each child measures its import.
     """
     code = "import time; a = time.perf_counter(); import {0}; print(time.perf_counter() - a)"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # an installed package has its bytecode
     times: dict[str, list[float]] = {"minigrad": [], "numpy": []}
     for _ in range(rounds):
         for name, held in times.items():
-            done = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=True, env=environment
+            )
             held.append(float(done.stdout))
     return best(times["minigrad"]), best(times["numpy"]), ratio(times, "minigrad", "numpy")
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType, NoneType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from .errors import FormulaError
 
@@ -60,6 +60,15 @@ class Expr:
     @property
     def children(self) -> tuple["Expr", ...]:
         """Sub-expressions in the order in which they are written."""
+        match self:
+            case Unary(_, operand):
+                return (operand,)
+            case Binary(_, left, right) | Compare(_, left, right):
+                return left, right
+            case Call(_, args, kwargs):
+                return (*args, *(value for _, value in kwargs))
+            case Tuple(items):
+                return items
         return ()
 
     def walk(self) -> Iterator["Expr"]:
@@ -153,10 +162,6 @@ class Unary(Expr):
     op: str
     operand: Expr
 
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
-
 
 @dataclass(frozen=True)
 class Binary(Expr):
@@ -165,10 +170,6 @@ class Binary(Expr):
     op: str
     left: Expr
     right: Expr
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return self.left, self.right
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,6 @@ class Compare(Expr):
     left: Expr
     right: Expr
 
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return self.left, self.right
-
 
 @dataclass(frozen=True)
 class Call(Expr):
@@ -192,20 +189,12 @@ class Call(Expr):
     args: tuple[Expr, ...] = ()
     kwargs: tuple[tuple[str, Expr], ...] = ()
 
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return (*self.args, *(value for _, value in self.kwargs))
-
 
 @dataclass(frozen=True)
 class Tuple(Expr):
     """``(a, b)``: several axes, or several results."""
 
     items: tuple[Expr, ...]
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return self.items
 
 
 def _as_float(value: int | float) -> float:
@@ -242,15 +231,15 @@ _ARGUMENT: frozenset[type] = frozenset({tuple, bool, NoneType})
 _KEYWORD: frozenset[type] = frozenset({tuple, bool, NoneType, str})
 
 
-def _refuse(reason: str, text: str, column: int) -> NoReturn:
-    raise FormulaError(f"{reason}\n    {text}\n    {' ' * column}^")
+def _refusal(reason: str, text: str, column: int) -> FormulaError:
+    return FormulaError(f"{reason}\n    {text}\n    {' ' * column}^")
 
 
-def _refuse_part(reason: str, whole: Expr, part: Expr) -> NoReturn:
+def _refusal_of(part: Expr, whole: Expr, reason: str) -> FormulaError:
     text, piece = to_source(whole), re.escape(to_source(part))
     # Not inside a longer word, and not the `axis` in front of `axis=0`.
     found = re.search(rf"(?<!\w){piece}(?![\w=])", text)
-    _refuse(reason, text, found.start() if found else 0)
+    return _refusal(reason, text, found.start() if found else 0)
 
 
 @cache
@@ -263,7 +252,7 @@ def parse(text: str) -> Expr:
     line = " ".join(text.split())
     for column, character in enumerate(line):
         if character == "#" or not (character.isascii() and character.isprintable()):
-            _refuse(f"a formula cannot hold {character!r}", line, column)
+            raise _refusal(f"a formula cannot hold {character!r}", line, column)
     try:
         return _convert(ast.parse(line, mode="eval").body, line, _RESULT)
     except FormulaError:
@@ -273,7 +262,7 @@ def parse(text: str) -> Expr:
         reason = f"not a formula: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         column, reason = 0, f"not a formula: {error or 'too deeply nested'}"
-    _refuse(reason, line, column)
+    raise _refusal(reason, line, column)
 
 
 def _convert(node: ast.expr, text: str, allowed: frozenset[type]) -> Expr:
@@ -282,17 +271,17 @@ def _convert(node: ast.expr, text: str, allowed: frozenset[type]) -> Expr:
 
     def word(name: str, place: int) -> str:
         if name.startswith("_"):
-            _refuse(f"a name cannot begin with an underscore: {name!r}", text, place)
+            raise _refusal(f"a name cannot begin with an underscore: {name!r}", text, place)
         return name
 
     match node:
         case ast.Constant(value=bool() | str() | None as value) if type(value) in allowed:
             return Literal(value)
         case ast.Constant(value=bool() | str() | None as value):
-            _refuse(f"{value!r} can only be {_place_of(value)}", text, node.col_offset)
+            raise _refusal(f"{value!r} can only be {_place_of(value)}", text, node.col_offset)
         case ast.Constant(value=int() | float() as number):
             if not math.isfinite(_as_float(number)):
-                _refuse("a number must be finite", text, node.col_offset)
+                raise _refusal("a number must be finite", text, node.col_offset)
             return Number(number)
         case ast.Name(id=name):
             return Name(word(name, node.col_offset))
@@ -303,20 +292,20 @@ def _convert(node: ast.expr, text: str, allowed: frozenset[type]) -> Expr:
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
             return Compare(_COMPARE[type(op)], operand(left), operand(right))
         case ast.Compare(comparators=[_, second, *_]):
-            _refuse("comparisons cannot be chained", text, second.col_offset)
+            raise _refusal("comparisons cannot be chained", text, second.col_offset)
         case ast.Call(func=ast.Name(id=function), args=args, keywords=keywords):
             positional = tuple(_convert(arg, text, _ARGUMENT) for arg in args)
             named: dict[str, Expr] = {}
             for item in keywords:
                 if item.arg is None or item.arg in named:
-                    _refuse("a keyword must be written out, once", text, item.col_offset)
+                    raise _refusal("a keyword must be written out, once", text, item.col_offset)
                 named[word(item.arg, item.col_offset)] = _convert(item.value, text, _KEYWORD)
             return Call(word(function, node.col_offset), positional, tuple(named.items()))
         case ast.Tuple(elts=items) if tuple in allowed:
             return Tuple(tuple(_convert(item, text, _ARGUMENT) for item in items))
         case ast.Tuple():
-            _refuse("a tuple cannot be an operand", text, node.col_offset)
-    _refuse(f"{_construct(node)} is not part of the formula language", text, node.col_offset)
+            raise _refusal("a tuple cannot be an operand", text, node.col_offset)
+    raise _refusal(f"{_construct(node)} is not part of the formula language", text, node.col_offset)
 
 
 def _place_of(value: bool | str | None) -> str:
@@ -351,7 +340,7 @@ def check(expr: Expr, names: Iterable[str], functions: Iterable[str]) -> None:
             near = difflib.get_close_matches(word, known, n=1)
             listing = f"known: {', '.join(known)}" if known else "none is known here"
             advice = f"did you mean {near[0]!r}?" if near else listing
-            _refuse_part(f"unknown {kind} {word!r}; {advice}", expr, node)
+            raise _refusal_of(node, expr, f"unknown {kind} {word!r}; {advice}")
 
 
 # -------------------------------------------------------------------------------------- scalar functions
@@ -534,7 +523,7 @@ def _fold(expr: Expr) -> Expr:
     except (ArithmeticError, ValueError):
         result = math.nan
     if not math.isfinite(_as_float(result)):
-        _refuse("a constant without a finite value", to_source(expr), 0)
+        raise _refusal("a constant without a finite value", to_source(expr), 0)
     number = Number(abs(result))
     return Unary("-", number) if math.copysign(1.0, result) < 0 else number
 
@@ -633,8 +622,8 @@ class _Scalar(_Printer):
     def intrinsic(self, row: Intrinsic, args: list[str]) -> str:
         raise NotImplementedError
 
-    def refuse(self, reason: str, part: Expr) -> NoReturn:
-        _refuse_part(reason, self.whole, part)
+    def refusal(self, part: Expr, reason: str) -> FormulaError:
+        return _refusal_of(part, self.whole, reason)
 
     def condition(self, expr: Expr) -> str:
         if isinstance(expr, Compare):
@@ -651,11 +640,13 @@ class _Scalar(_Printer):
 
     def call(self, expr: Call) -> str:
         if expr.function not in INTRINSICS:
-            self.refuse(f"{expr.function!r} is not a scalar function", expr)
+            raise self.refusal(expr, f"{expr.function!r} is not a scalar function")
         row = _intrinsic(expr)
         if row is None:
             arity = INTRINSICS[expr.function].arity
-            self.refuse(f"{expr.function!r} takes {arity} positional argument(s) in a scalar formula", expr)
+            raise self.refusal(
+                expr, f"{expr.function!r} takes {arity} positional argument(s) in a scalar formula"
+            )
         if expr.function == "where":
             return self.intrinsic(row, [self.condition(expr.args[0]), *self.all(expr.args[1:])])
         return self.intrinsic(row, self.all(expr.args))
@@ -676,8 +667,8 @@ class _Scalar(_Printer):
             case Call():
                 return self.call(expr), _ATOM
             case Compare():
-                self.refuse("a comparison is not a number; choose with where(condition, a, b)", expr)
-        self.refuse("not part of a scalar formula", expr)
+                raise self.refusal(expr, "a comparison is not a number; choose with where(condition, a, b)")
+        raise self.refusal(expr, "not part of a scalar formula")
 
 
 class _C(_Scalar):

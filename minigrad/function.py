@@ -22,7 +22,7 @@ class Context:
         self.needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for backward: inputs, outputs, or anything computed on the way."""
+        """Keep tensors for backward. Inputs and outputs stay connected to the graph; anything else is a constant to second order."""
         self._saved = tensors
 
     @property

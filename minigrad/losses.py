@@ -51,21 +51,21 @@ def half_squared_error(x: Any, target: Any) -> Any:
 def cross_entropy(
     x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    """Return the cross entropy of targets relative to ``softmax(x)``, with PyTorch's meaning of the arguments.
+    """Return the cross entropy of targets relative to ``softmax(x)``, its arguments as in PyTorch.
 
     Args:
         x: unnormalised log-probabilities: (C,), (N, C) or (N, C, d1, …), classes on axis 1.
-        target: class numbers 0 to C - 1: integers of shape (), (N,) or (N, d1, …). Or the probabilities of the
-            classes (a one-hot array is a special case): the shape of x.
+        target: class numbers 0 to C - 1: integers of shape (), (N,) or (N, d1, …). Or the probabilities of
+            the classes (a one-hot array is a special case): the shape of x.
         weight: one factor for each class, shape (C,); no gradient flows to it.
         ignore_index: a class number whose targets cost nothing and do not count.
-        reduction: "mean" divides the sum by the weights of the targets that count (by the number of predictions,
-            for probabilities), "sum", or "none" for a loss of each prediction. The mean of no target is NaN.
+        reduction: "mean" divides the sum by the weights of the targets that count (for probabilities by the
+            number of predictions), "sum", or "none" for a loss of each. The mean of no target is NaN.
 
     Raises:
         ShapeError: a target or weight that does not fit x.
         IndexError: a class number outside of 0 to C - 1 that is not `ignore_index`.
-        UsageError: an unknown reduction, a weight that requires a gradient, or `ignore_index` with probabilities.
+        UsageError: an unknown reduction, a weight with a gradient, or `ignore_index` with probabilities.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([[0.0, 0.0], [0.0, 0.0]])
@@ -78,8 +78,8 @@ def cross_entropy(
     if target.shape != x.shape:
         if lane_of(data_of(target)).kind(data_of(target)) != "i":
             raise ShapeError(
-                f"cross_entropy: target has shape {target.shape} and elements of type {target.dtype}; it holds "
-                f"integers, the numbers of classes, or probabilities of the shape of x, {x.shape}"
+                f"cross_entropy: target has shape {target.shape} and elements of type {target.dtype}; "
+                f"it holds integers, the numbers of classes, or probabilities of the shape of x, {x.shape}"
             )
         return PAGE.cross_entropy(x, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
     if ignore_index != -100:
@@ -108,8 +108,7 @@ def binary_cross_entropy_with_logits(
     Args:
         x, target: tensors of one shape; targets are probabilities, or 0 and 1.
         reduction: "mean" or "sum" over all elements, or "none" for the loss of each.
-        pos_weight: how many times a positive target weighs: a number, or an array that broadcasts to the shape
-            of x.
+        pos_weight: how many times a positive target weighs: a number, or an array that broadcasts to x.
 
     Raises:
         ShapeError: two shapes, or a `pos_weight` that does not broadcast.

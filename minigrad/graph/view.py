@@ -280,8 +280,8 @@ def fold(
     """
     if by == "time":
         group = _group_by_time(view, keep)
-    elif by in ("layer", "gate") or callable(by):
-        name = {"layer": _layer_of, "gate": _gate_of}.get(by, by) if isinstance(by, str) else by
+    elif callable(by) or by in _NAMED_FOLDS:
+        name = by if callable(by) else _NAMED_FOLDS[by]
         kept = frozenset(keep or ())
         group = {n.id: key for n in view.nodes if n.id not in kept and (key := name(n)) is not None}
     else:
@@ -394,7 +394,8 @@ def _summary(array: Any, dtype: str) -> Summary:
     else:
         low, high, mean = float(flat.min()), float(flat.max()), float(flat.mean())
         norm, numbers = float(np.linalg.norm(flat)), None
-    return Summary(*(float(f"{v:.6g}") for v in (low, high, mean, norm)), numbers)
+    low, high, mean, norm = (float(f"{v:.6g}") for v in (low, high, mean, norm))
+    return Summary(low, high, mean, norm, numbers)
 
 
 def _summarised(
@@ -428,37 +429,43 @@ def _with_steps(view: View) -> View:
     loose = [n.id for n in view.nodes if n.time is None and n.kind != "parameter" and n.id not in tap]
     fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
 
+    def sort(i: int) -> tuple[Any, ...]:
+        return (by_id[i].op, by_id[i].kind, by_id[i].shape, _stem(by_id[i].name))
+
     def adopt(candidates: dict[int, int]) -> bool:
-        # one per step and the same thing in each: only then is it part of what a step does
-        kinds: dict[tuple[Any, ...], Counter[int]] = {}
+        # one a step and the same thing in each: only then is it part of what a step does
+        seen: dict[tuple[Any, ...], set[int]] = {}
         for i, t in candidates.items():
-            n = by_id[i]
-            kinds.setdefault((n.op, n.kind, n.shape, _stem(n.name)), Counter())[t] += 1
-        chosen = {k for k, c in kinds.items() if len(c) == len(steps)}
-        adopted = {i: t for i, t in candidates.items()
-                   if (by_id[i].op, by_id[i].kind, by_id[i].shape, _stem(by_id[i].name)) in chosen
-                   and not (len(steps) == 1 and _is_initial(by_id[i]))}  # fmt: skip
+            seen.setdefault(sort(i), set()).add(t)
+        adopted = {
+            i: t
+            for i, t in candidates.items()
+            if len(seen[sort(i)]) == len(steps) and not (len(steps) == 1 and _is_initial(by_id[i]))
+        }
         step.update(adopted)
         return bool(adopted)
 
+    def only_step(ids: list[int]) -> int | None:
+        times = {step[i] for i in ids}
+        return times.pop() if len(times) == 1 else None
+
     moved = True
     while moved:
-        moved = False
-        after = {}
+        after: dict[int, int] = {}
         for i in loose:
             if step[i] is None and by_id[i].kind == "op":
-                around = [p for p in parents[i] if p not in fixed]
-                times = {step[p] for p in around if by_id[p].kind == "op" or step[p] is not None}
-                leaves_alone = all(children[p] == [i] for p in around if by_id[p].kind != "op")
-                if len(times) == 1 and None not in times and leaves_alone:
-                    after[i] = times.pop()
-        moved |= adopt(after)
-        before = {}
+                read = [p for p in parents[i] if p not in fixed]
+                # leaves made for this operation alone (a target) come along with it
+                own = [p for p in read if by_id[p].kind != "op" and step[p] is None and children[p] == [i]]
+                t = only_step([p for p in read if p not in own])
+                if t is not None:
+                    after[i] = t
+        moved = adopt(after)
+        before: dict[int, int] = {}
         for i in reversed(loose):
-            if step[i] is None and children[i]:
-                times = {step[c] for c in children[i]}
-                if len(times) == 1 and None not in times and len(parents[i]) <= 1:
-                    before[i] = times.pop()
+            t = only_step(children[i])
+            if step[i] is None and t is not None and len(parents[i]) <= 1:
+                before[i] = t
         moved |= adopt(before)
     return replace(view, nodes=tuple(replace(n, step=step[n.id], tap=tap.get(n.id)) for n in view.nodes))
 
@@ -541,6 +548,9 @@ def _gate_of(node: ViewNode) -> str | None:
     return "/".join(node.scope) if node.gate else None
 
 
+_NAMED_FOLDS: dict[str, Callable[[ViewNode], str | None]] = {"layer": _layer_of, "gate": _gate_of}
+
+
 def _quotient(view: View, group: Mapping[int, str], label: Mapping[str, str] | None = None) -> View:
     members: dict[str, list[ViewNode]] = {}
     for n in view.nodes:
@@ -613,7 +623,7 @@ def _common(scopes: list[tuple[str, ...]]) -> tuple[str, ...]:
     return first[:size]
 
 
-_DEFAULTS = {
+_DEFAULTS: dict[type, dict[str, Any]] = {
     cls: {f.name: f.default if f.default_factory is not dict else {} for f in fields(cls) if f.init}
     for cls in (ViewNode, ViewEdge, Summary)
 }

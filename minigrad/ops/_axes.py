@@ -58,7 +58,7 @@ def plain_axis(axis: Axis) -> int | Shape | None:
 def as_shape(shape: int | Sequence[int]) -> Shape:
     """Return a shape as a tuple of Python integers."""
     lengths = shape if isinstance(shape, tuple | list) else (shape,)
-    return tuple(operator.index(length) for length in lengths)  # type: ignore[arg-type]
+    return tuple(operator.index(length) for length in lengths)
 
 
 def kept(shape: Shape, axis: Axis) -> Shape:

@@ -52,7 +52,7 @@ put = linear(
     value=_put,
     transpose_x="getitem(g, index)",
     prepare=lambda operands, index, shape: {"index": clean_index(index), "shape": shape},
-    doc="Zeros of `shape` with x added at [index], where a place named twice gets both: the transpose of getitem.",
+    doc="Zeros of `shape` with x added at [index], a place named twice gets both: the transpose of getitem.",
 )
 
 
@@ -83,7 +83,7 @@ embedding = linear(
 
 @pytorch_words
 def split(x: Any, size: int | list[int] | tuple[int, ...], axis: int = 0) -> tuple[Any, ...]:
-    """Cut along an axis into parts of one size, the last may be smaller, or of the listed sizes (PyTorch's split).
+    """Cut along an axis, into parts of one size (the last may be smaller) or of listed sizes, as PyTorch.
 
     Raises:
         UsageError: a size that is not positive, or sizes that do not add up to the length of the axis.
@@ -113,7 +113,7 @@ def chunk(x: Any, n: int, axis: int = 0) -> tuple[Any, ...]:
         raise UsageError(f"chunk: {n} parts")
     shape = shape_of(x)
     length = shape[one_axis(axis, len(shape))]
-    return split(x, max(-(-length // n), 1), axis)  # type: ignore[no-any-return]
+    return split(x, max(-(-length // n), 1), axis)
 
 
 @pytorch_words

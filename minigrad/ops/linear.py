@@ -136,7 +136,7 @@ def _matmul(xp: Any, a: Any, b: Any) -> Any:
     return xp.matmul(a, b)
 
 
-# A vector on the left is a matrix of one row, on the right one of one column; g gets the axis that was dropped.
+# A vector on the left is a matrix of one row, on the right of one column; g gets the axis that was dropped.
 
 
 def _matmul_a(g: Any, b: Any, a_shape: Shape) -> Any:
@@ -297,8 +297,8 @@ def einsum(subscripts: str, *xs: Any) -> Any:
     """Multiply operands and sum over labels, in NumPy's notation: ``einsum("ij,jk->ik", a, b)``.
 
     Args:
-        subscripts: one letter an axis, one term an operand; without ``->`` the result has the labels that occur
-            once, sorted. ``...`` stands for axes of equal lengths in all operands that have it.
+        subscripts: one letter an axis, one term an operand; without ``->`` the result has the labels that
+            occur once, sorted. ``...`` stands for axes of equal lengths in all operands that have it.
         xs: operands of one floating dtype.
 
     Raises:

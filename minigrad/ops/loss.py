@@ -218,7 +218,7 @@ cross_entropy = general(
     indices=("target",),
     prepare=_class_weights,
     floats=True,
-    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by the classes' weights.",
+    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by class weights.",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from minigrad.errors import MissingExtraError
 from minigrad.graph.view import View, ViewEdge, ViewNode
 from minigrad.render.labels import edge_key, node_style, node_title, number, shape_text, symbols
-from minigrad.render.theme import theme_named
+from minigrad.render.theme import Theme, theme_named
 
 LONGEST = 16000
 """Graphviz refuses strings beyond 16 384 bytes; longer ones are cut here, with an ellipsis."""
@@ -35,13 +35,13 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
     by_id = {n.id: n for n in view.nodes}
     lines = [
         "digraph minigrad {",
-        f"  graph [bgcolor={quote(str(colours['paper']))}, rankdir=LR, ranksep=0.35, nodesep=0.12"
+        f"  graph [bgcolor={quote(colours.paper)}, rankdir=LR, ranksep=0.35, nodesep=0.12"
         + (f", label={quote(title)}, labelloc=t" if title else "")
         + "]",
         f'  node [fontname="DejaVu Sans", fontsize=11, shape=box, style="rounded,filled", '
-        f"fontcolor={quote(str(colours['ink']))}, color={quote(str(colours['line']))}, margin=0.07, height=0.3, width=0.3]",
-        f'  edge [fontname="DejaVu Sans", fontsize=8, arrowsize=0.6, color={quote(str(colours["line"]))}, '
-        f"fontcolor={quote(str(colours['soft']))}]",
+        f"fontcolor={quote(colours.ink)}, color={quote(colours.line)}, margin=0.07, height=0.3, width=0.3]",
+        f'  edge [fontname="DejaVu Sans", fontsize=8, arrowsize=0.6, color={quote(colours.line)}, '
+        f"fontcolor={quote(colours.soft)}]",
     ]
     steps = view.steps
     lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in view.nodes if n.step is None]
@@ -50,9 +50,7 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
         span = next((n.span for n in inside if n.span), None)
         lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
         lines.append(f"    label={quote(f't = {span[0]} … {span[1]}' if span else f't = {t}')}; labeljust=l;")
-        lines.append(
-            f"    color={quote(str(colours['frame_line']))}; bgcolor={quote(str(colours['frame']))};"
-        )
+        lines.append(f"    color={quote(colours.frame_line)}; bgcolor={quote(colours.frame)};")
         lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
         lines.append("  }")
     lines += ["  " + _edge(e, by_id, keys, colours) for e in view.edges]
@@ -76,7 +74,7 @@ def _name(key: str) -> str:
     return f"n{key}" if key.isdigit() else quote(f"n{key}")
 
 
-def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Any) -> str:
+def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Theme) -> str:
     text = [label]
     if node.kind == "op" and node.name and node.display_name != label:
         text.append(node.display_name or "")
@@ -94,7 +92,7 @@ def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Any) -> st
         f"id={quote('n-' + node.key)}",
         f"class={quote(style)}",
         f"tooltip={quote(node_title(node, label))}",
-        f"fillcolor={quote(str(colours['fills'].get(style, colours['fills']['op'])))}",
+        f"fillcolor={quote(colours.fills.get(style, colours.fills['op']))}",
     ]
     if node.kind == "parameter":
         attributes.append('shape=note, style="filled"')
@@ -103,16 +101,16 @@ def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Any) -> st
     return f"{_name(node.key)} [{', '.join(attributes)}];"
 
 
-def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Any) -> str:
+def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Theme) -> str:
     source, target = by_id[e.source], by_id[e.target]
     attributes = [f"id={quote(edge_key(e, keys))}", f"class={quote(e.role)}"]
     if e.local:
         attributes.append(f"label={quote(e.local)}")
     if e.role in ("cell", "hidden"):
-        attributes.append(f"color={quote(str(colours[e.role]))}")
+        attributes.append(f"color={quote(getattr(colours, e.role))}")
         attributes.append("penwidth=2.2" if e.role == "cell" else "style=dotted, penwidth=1.8")
     if e.role == "parameter":
-        attributes.append(f"style=dashed, penwidth=0.7, color={quote(str(colours['rails'][0]))}")
+        attributes.append(f"style=dashed, penwidth=0.7, color={quote(colours.rails[0])}")
     if e.role == "parameter" or (source.step is None and target.step is not None and e.role == "data"):
         attributes.append("constraint=false")
     return f"{_name(keys[e.source])} -> {_name(keys[e.target])} [{', '.join(attributes)}];"

@@ -38,7 +38,8 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
         .replace("\u2029", "\\u2029")
     )
     variables = {
-        name: colours[name] for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
+        name: getattr(colours, name)
+        for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
     }
     css = ":root{" + "".join(f"--{k.replace('_', '-')}:{v};" for k, v in variables.items()) + "}"
     name = title or "Computation graph"

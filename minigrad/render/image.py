@@ -175,8 +175,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
             file.write(data)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)
-        os.replace(beside, target)
+        Path(beside).chmod(0o666 & ~umask)
+        Path(beside).replace(target)
         beside = None
     except OSError as error:
         raise UsageError(f"cannot write {str(target)!r}: {error.strerror or error}") from None

@@ -7,7 +7,7 @@ stand once, on rails below the steps; what one step hands to the next runs in th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -76,8 +76,14 @@ class _Builder:
         self.scene = Scene()
         self.cache: dict[Problem, Plan] = {}
         self.sized: dict[int, tuple[float, float]] = {}
+        self.at: dict[int, Point] = {}
+        self.home: dict[int, int] = {}
+        self.column_of: dict[int, int] = {}
+        self.ceiling: list[int] = []
+        self.before: list[int] = []
+        self.data_rails: list[int] = []
 
-    # -- who goes where -------------------------------------------------------------------------------------------
+    # who goes where
 
     def _sort_out(self) -> None:
         column = columns(self.view)
@@ -89,14 +95,11 @@ class _Builder:
             rails = {p for p in parameters if len(self.out[p]) > _MANY_USES}
             self.rails = [p for p in parameters if p in rails]
             self.columns = [_Column(None, [n.id for n in self.view.nodes if n.id not in rails], False)]
-            self.ceiling: list[int] = []
-            self.before: list[int] = []
-            self.home = dict.fromkeys(self.columns[0].ids, 0)
+            self.home.update(dict.fromkeys(self.columns[0].ids, 0))
             return
         number_of = {t: k for k, t in enumerate(steps)}
         self.columns = [_Column(t, [], True) for t in steps]
-        self.home: dict[int, int] = {}
-        self.ceiling, after, early = [], [], []
+        after, early = [], []
         on_top: set[int] = set()
         for n in self.view.nodes:
             if n.kind == "parameter" or n.id in self.taps:
@@ -119,7 +122,7 @@ class _Builder:
             targets = [self.edges[k].target for k in self.out[i]]
             if targets and all(t in later for t in targets):
                 later.add(i)
-        self.column_of = {i: number_of[column[i]] for i in self.ceiling if column[i] is not None}
+        self.column_of = {i: number_of[t] for i in self.ceiling if (t := column[i]) is not None}
         last = [n.id for n in self.view.nodes if n.id in later]
         if last:
             self.columns.append(_Column(None, last, False))
@@ -130,14 +133,14 @@ class _Builder:
             for i in self.before
         }
         self.data_rails = [i for i in self.before if feeds[i] - {0}]
-        rails = []
+        shared = []
         for p in parameters:
             users = [self.edges[k].target for t in self._with_taps(p) for k in self.out[t]]
             if any(u in self.home or u in self.ceiling for u in users) or not users or len(users) > 1:
-                rails.append(p)
+                shared.append(p)
             else:
                 self.before.append(p)
-        self.rails = [*self.data_rails, *rails]
+        self.rails = [*self.data_rails, *shared]
 
     def _with_taps(self, parameter: int) -> list[int]:
         return [parameter, *(t for t, root in self.taps.items() if root == parameter)]
@@ -145,7 +148,7 @@ class _Builder:
     def _root(self, id: int) -> int:
         return self.taps.get(id, id)
 
-    # -- what stands in a box -------------------------------------------------------------------------------------
+    # what stands in a box
 
     def _lines(self, node: ViewNode) -> list[tuple[str, float, str, bool, str]]:
         label, math = self.symbol[node.id]
@@ -190,7 +193,20 @@ class _Builder:
         self.scene.boxes.append(Box(f"n-{node.key}", x, y, w, h, tuple(words), style, shape, title))
         self.at[id] = (x, y)
 
-    # -- planning -------------------------------------------------------------------------------------------------
+    # planning
+
+    def _even_out(self) -> None:
+        """Give what stands in the same place of equal steps the same size, whatever numbers are in it."""
+        alike: dict[tuple[tuple[str, ...], ...], list[_Column]] = {}
+        for column in self.columns:
+            column.ids = _topological(column.ids, self.edges, self.into)
+            kinds = tuple((n.op, n.kind, n.gate or "") for n in (self.nodes[i] for i in column.ids))
+            alike.setdefault(kinds, []).append(column)
+        for group in alike.values():
+            for ids in zip(*(column.ids for column in group), strict=True):
+                sizes = [self._size(i) for i in ids]
+                size = (max(w for w, _ in sizes), max(h for _, h in sizes))
+                self.sized.update(dict.fromkeys(ids, size))
 
     def _wire_of(self, e: ViewEdge) -> tuple[int, str]:
         """One wire a result; a fold hands on several results, each on a wire of its own."""
@@ -208,9 +224,9 @@ class _Builder:
 
     def _plan(self, index: int) -> None:
         column = self.columns[index]
-        column.ids = _topological(column.ids, self.edges, self.into)
         local = column.local = {i: k for k, i in enumerate(column.ids)}
-        inside, entries = [], []
+        inside: list[int] = []
+        entries: list[tuple[int, int, bool]] = []
         for i in column.ids:
             for k in self.into[i]:
                 e = self.edges[k]
@@ -237,8 +253,8 @@ class _Builder:
         links = []
         for k in inside:
             e = self.edges[k]
-            text = e.local if local_on else None
-            size = (round(width(pretty_local(text), TINY) + 6), 12.0) if text else None
+            text = self._local(k)
+            size = (round(width(text, TINY) + 6), 12.0) if text else None
             links.append(Link(local[e.source], local[e.target], size))
         taps_in: dict[int, int] = {}
         for _, t, _ in entries:
@@ -269,17 +285,15 @@ class _Builder:
                 self.scene.engine = self.cache[problem].who
         column.plan = self.cache[problem]
 
-    # -- the picture ----------------------------------------------------------------------------------------------
+    # the picture
 
     def build(self, title: str) -> Scene:
         scene = self.scene
         scene.title = title
-        self.at: dict[int, Point] = {}
-        self.column_of: dict[int, int] = {}
-        self.data_rails: list[int] = []
         self._sort_out()
         self.rail_set = set(self.rails)
         self.ceiling_set = set(self.ceiling)
+        self._even_out()
         for index in range(len(self.columns)):
             self._plan(index)
         self._gather_corridors()
@@ -354,13 +368,7 @@ class _Builder:
         self.far_y = self.frame_bottom + 16.0
         locals_room = 0.0
         if "local" in self.show:
-            texts = [
-                pretty_local(self.edges[k].local)
-                for c in self.columns
-                for ks in c.risers.values()
-                for k in ks
-                if self.edges[k].local
-            ]
+            texts = [self._local(k) for c in self.columns for ks in c.risers.values() for k in ks]
             locals_room = max((width(t, TINY) for t in texts), default=0.0) + 8
         self.locals_room = locals_room
         self.rail_top = self.frame_bottom + lanes + 18.0 + locals_room
@@ -394,7 +402,7 @@ class _Builder:
             return pretty(self.edges[run.ends[0][0]].carries) or ""
         return node.display_name or ""
 
-    # -- left of the steps ----------------------------------------------------------------------------------------
+    # left of the steps
 
     def _left_region(self) -> None:
         """Give every rail a row, with the chain of operations that makes its data to the left of its head."""
@@ -552,7 +560,7 @@ class _Builder:
                 self._wire(k, [(self.rail_reach[root], box.y), (box.x - w / 2, box.y)], style)
             self.rail_reach[root] = max(self.rail_reach[root], box.x + w / 2)
 
-    # -- the steps ------------------------------------------------------------------------------------------------
+    # the steps
 
     def _draw_columns(self) -> None:
         scene = self.scene
@@ -582,14 +590,10 @@ class _Builder:
                     w, h = self.sized[i]
                     self.exit[i] = (right, x + w / 2 if right else x, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
-                points = tuple(put(p) for p in plan.routes[n])
-                words = ()
+                words: tuple[Words, ...] = ()
                 if n in plan.labels:
-                    x, y = put(plan.labels[n])
-                    words = (
-                        Words(pretty_local(self.edges[k].local or ""), x, y, TINY, "sans", "middle", "l"),
-                    )
-                self._wire(k, points, "data", square=False, words=words)
+                    words = self._note(k, *put(plan.labels[n]), anchor="middle")
+                self._wire(k, map(put, plan.routes[n]), "data", square=False, words=words)
             for k in column.loops:
                 e = self.edges[k]
                 self._wire(k, (self.at[e.source], self.at[e.target]), "data loop", square=False)
@@ -599,8 +603,8 @@ class _Builder:
                 lines = self._riser_lines(target, ks)
                 for n, k in zip(lines, ks, strict=True):
                     self._riser(k, path, (n - max(lines) / 2) * pitch)
-            for source, points in plan.tops.items():
-                self.top_at[column.ids[source]] = [put(p) for p in points]
+            for source, way in plan.tops.items():
+                self.top_at[column.ids[source]] = [put(p) for p in way]
 
     def _riser(self, k: int, path: list[Point], shift: float) -> None:
         e = self.edges[k]
@@ -609,26 +613,30 @@ class _Builder:
         style = self.rail_style[root]
         points = [(x + shift, py) for x, py in path]
         x = points[0][0]
-        words = ()
-        if "local" in self.show and e.local:
-            words = (
-                Words(
-                    pretty_local(e.local),
-                    x + 5.0,
-                    self.frame_bottom + self.locals_room + 2,
-                    TINY,
-                    "sans",
-                    "start",
-                    "l",
-                    turn=90,
-                ),
-            )
+        words = self._note(k, x + 5.0, self.frame_bottom + self.locals_room + 2, turn=90)
         kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
         self._wire(k, ((x, y), *points), kind, square=False, words=words)
         self.scene.dots.append((x, y, kind))
         self.rail_reach[root] = max(self.rail_reach[root], x)
 
-    def _wire(self, k: int, points, style: str, *, square=True, hops=(), words=()) -> None:
+    def _local(self, k: int) -> str:
+        """The local derivative to be printed on an edge, or nothing."""
+        return pretty_local(self.edges[k].local or "") if "local" in self.show else ""
+
+    def _note(self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0) -> tuple[Words, ...]:
+        text = self._local(k)
+        return (Words(text, x, y, TINY, "sans", anchor, "l", turn=turn),) if text else ()
+
+    def _wire(
+        self,
+        k: int,
+        points: Iterable[Point],
+        style: str,
+        *,
+        square: bool = True,
+        hops: Iterable[Point] = (),
+        words: tuple[Words, ...] = (),
+    ) -> None:
         e = self.edges[k]
         source, target = self.nodes[e.source], self.nodes[e.target]
         said = [
@@ -640,12 +648,12 @@ class _Builder:
             said.append(f"shape {tuple(source.shape)}".replace(",)", ")") if source.shape else "scalar")
         if e.local:
             said.append(f"∂⁺ {e.local}")
-        points = tuple((round(x, 2), round(y, 2)) for x, y in points)
+        corners = tuple((round(x, 2), round(y, 2)) for x, y in points)
         self.scene.wires.append(
-            Wire(edge_key(e, self.keys), points, style, ", ".join(said), tuple(hops), square, tuple(words))
+            Wire(edge_key(e, self.keys), corners, style, ", ".join(said), tuple(hops), square, words)
         )
 
-    # -- above the steps ------------------------------------------------------------------------------------------
+    # above the steps
 
     def _ceiling_rows(self) -> int:
         """Give what gathers the steps (a running sum of losses, a stack) rows above them; count the rows."""
@@ -695,16 +703,13 @@ class _Builder:
                     tx = path[-1][0]
                     straight = self.home[e.source] == c and abs(tx - x) < w / 2 - 4
                     points = [*path, (tx, y + h / 2)] if straight else [*path, (tx, y), (x - w / 2, y)]
-                words = ()
-                if "local" in self.show and e.local:
-                    at, above = (
-                        (points[0], 7) if e.source in self.ceiling_set else (self.top_at[e.source][-1], 0)
-                    )
-                    y_text = at[1] - above if above else self.frame_top - 7
-                    words = (Words(pretty_local(e.local), at[0] + 5, y_text, TINY, "sans", "start", "l"),)
+                if e.source in self.ceiling_set:
+                    words = self._note(k, points[0][0] + 5, points[0][1] - 7)
+                else:
+                    words = self._note(k, tx + 5, self.frame_top - 7)
                 self._wire(k, points, "data", words=words)
 
-    # -- before the steps -----------------------------------------------------------------------------------------
+    # before the steps
 
     def _draw_before(self) -> None:
         entry_y: dict[int, float] = {}
@@ -774,7 +779,7 @@ class _Builder:
                     todo.append(s)
         return False
 
-    # -- between the steps ----------------------------------------------------------------------------------------
+    # between the steps
 
     def _draw_corridors(self) -> None:
         plans = []
@@ -843,20 +848,16 @@ class _Builder:
                 points += [(out, start[-1][1]), (out, y1)]
             if x is not None and abs(y1 - y2) > 0.5:
                 points += [(x, y1), (x, y2)]
-            e = self.edges[k]
-            text = pretty_local(e.local) if "local" in self.show and e.local else ""
-            words: tuple[Words, ...] = ()
             if run.side:
                 points.append((tx, y2))
-                if text:
-                    words = (Words(text, tx - 14, y2 - 7, TINY, "sans", "end", "l"),)
+                words = self._note(k, tx - 14, y2 - 7, anchor="end")
             else:
-                bottom = self.at[e.target][1] + self.sized[e.target][1] / 2
+                target = self.edges[k].target
+                bottom = self.at[target][1] + self.sized[target][1] / 2
                 points += [(tx, y2), (tx, bottom)]
                 if len(run.ends) > 1:
                     self.scene.dots.append((tx, y2, style))
-                if text:
-                    words = (Words(text, tx - 4, y2 - 7, TINY, "sans", "end", "l"),)
+                words = self._note(k, tx - 4, y2 - 7, anchor="end")
             self._wire(k, points, style, hops=hops, words=words)
 
     def _start_points(self, run: _Run) -> list[Point]:
@@ -869,7 +870,7 @@ class _Builder:
         box = next(b for b in self.scene.boxes if b.key == f"n-{self.keys[run.source]}")
         return [(box.x + box.width / 2, box.y)]
 
-    # -- last things ----------------------------------------------------------------------------------------------
+    # last things
 
     def _finish(self) -> None:
         scene = self.scene
@@ -1030,5 +1031,5 @@ def _best_slots(movers: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, s
         return total
 
     if len(movers) <= 5:
-        return list(min(permutations(movers), key=crossings)) if movers else []
+        return list(min((list(order) for order in permutations(movers)), key=crossings))
     return sorted(movers, key=lambda s: (max(a - b for a, b in ends[s]), s))

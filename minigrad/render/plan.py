@@ -83,6 +83,7 @@ class Layers:
     links: list[tuple[int, int, float]] = field(default_factory=list)
 
     def add(self, row: int, width: float, height: float, pad: float) -> int:
+        """Append an item to a row and return its number."""
         while len(self.rows) <= row:
             self.rows.append([])
         self.width.append(width)
@@ -93,6 +94,7 @@ class Layers:
         return len(self.row) - 1
 
     def apart(self, left: int, right: int) -> float:
+        """Return how far the centres of two neighbours must be from each other."""
         return (self.width[left] + self.width[right]) / 2 + self.pad[left] + self.pad[right]
 
 
@@ -123,7 +125,6 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
 
     _first_order(problem, layers, chains, riser_chain, top_chain)
     wished = [list(row) for row in layers.rows]
-    ours, _crossed = _sweep(problem, layers)
     who, guess = "own", None
     if arrange is not None and (found := arrange(layers)) is not None:
         who, guess = found
@@ -132,7 +133,7 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
         for row in layers.rows:
             row.sort(key=lambda i: (guess[i], i))
     else:
-        layers.rows[:] = ours
+        _sweep(problem, layers)
     return _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who)
 
 
@@ -179,7 +180,13 @@ def _tie(layers: Layers, items: list[int], weight: float) -> None:
         layers.links.append((a, b, weight))
 
 
-def _first_order(problem, layers: Layers, chains, riser_chain, top_chain) -> None:
+def _first_order(
+    problem: Problem,
+    layers: Layers,
+    chains: list[list[int]],
+    riser_chain: dict[int, list[int]],
+    top_chain: dict[int, list[int]],
+) -> None:
     hint: list[tuple[float, ...]] = [(*c.hint, float(i)) for i, c in enumerate(problem.cells)]
     hint += [()] * (len(layers.row) - len(hint))
     for link, chain in zip(problem.links, chains, strict=True):
@@ -208,8 +215,8 @@ def _mirrored(problem: Problem, wished: list[list[int]], guess: Sequence[float])
     return for_it > 0
 
 
-def _sweep(problem: Problem, layers: Layers) -> tuple[list[list[int]], int]:
-    """Return the order with the fewest crossings that barycentre sweeps find, and how many there are."""
+def _sweep(problem: Problem, layers: Layers) -> None:
+    """Order the rows by barycentre sweeps and keep the order with the fewest crossings."""
     down: list[list[int]] = [[] for _ in layers.row]
     up: list[list[int]] = [[] for _ in layers.row]
     for a, b, _ in layers.links:
@@ -242,7 +249,7 @@ def _sweep(problem: Problem, layers: Layers) -> tuple[list[list[int]], int]:
         crossed = _crossings(layers, up)
         if crossed < fewest:
             best, fewest = [list(r) for r in layers.rows], crossed
-    return best, fewest
+    layers.rows[:] = best
 
 
 def _swap_neighbours(row: list[int], near: list[list[int]], place: list[float]) -> None:
@@ -268,7 +275,17 @@ def _crossings(layers: Layers, up: list[list[int]]) -> int:
     return total
 
 
-def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who) -> Plan:
+def _finish(
+    problem: Problem,
+    rank: list[int],
+    layers: Layers,
+    chains: list[list[int]],
+    label_item: dict[int, int],
+    riser_chain: dict[int, list[int]],
+    top_chain: dict[int, list[int]],
+    guess: Sequence[float] | None,
+    who: str,
+) -> Plan:
     order = [0] * len(layers.row)
     for row in layers.rows:
         for k, i in enumerate(row):
@@ -298,10 +315,10 @@ def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, g
         slots.sort(key=lambda s: s[:2])
         total = sum(s[4] for s in slots)
         scale = min(1.0, (problem.cells[i].width - 4) / total) if total else 1.0
-        x = -total * scale / 2
+        slot = -total * scale / 2
         for _, _, kind, key, room in slots:
-            offset[kind, key, i] = x + room * scale / 2
-            x += room * scale
+            offset[kind, key, i] = slot + room * scale / 2
+            slot += room * scale
 
     bend: dict[tuple[int, int], float] = {}
     for k, link in enumerate(problem.links):
@@ -313,8 +330,8 @@ def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, g
     for target, chain in riser_chain.items():
         port = x[target] + offset["riser", target, target]
         place = _straighten(layers, order, x, chain, [port])
-        low, high = _room(layers, order, x, [target])
-        if low <= x[target] + place - port <= high:
+        least, most = _room(layers, order, x, [target])
+        if least <= x[target] + place - port <= most:
             x[target] += place - port
     for source, chain in top_chain.items():
         _straighten(layers, order, x, chain, [x[source]])
@@ -404,7 +421,9 @@ def _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, g
     return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, who)
 
 
-def _coordinates(layers: Layers, bend, guess: Sequence[float] | None) -> list[float]:
+def _coordinates(
+    layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None
+) -> list[float]:
     x = [0.0] * len(layers.row)
     for row in layers.rows:
         at = 0.0

@@ -40,8 +40,8 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts.append('</g><g class="edges">')
     parts += [_wire(wire) for wire in scene.wires]
     parts.append('</g><g class="dots">')
-    for x, y, style in dict.fromkeys((_n(x), _n(y), style) for x, y, style in scene.dots):
-        parts.append(f'<circle class="dot {style}" cx="{x}" cy="{y}" r="2.2"/>')
+    for cx, cy, style in dict.fromkeys((_n(x), _n(y), style) for x, y, style in scene.dots):
+        parts.append(f'<circle class="dot {style}" cx="{cx}" cy="{cy}" r="2.2"/>')
     parts.append('</g><g class="nodes">')
     parts += [_box(box) for box in scene.boxes]
     parts.append('</g><g class="words">')

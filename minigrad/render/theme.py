@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from minigrad.errors import UsageError
 
@@ -24,28 +25,46 @@ _PRINT = dict.fromkeys(_GATE_FILLS["light"], "#ffffff") | {
     "parameter": "#eeeeee", "constant": "#eeeeee", "leaf": "#f4f4f4", "fold": "#f4f4f4",
 }  # fmt: skip
 
-THEMES: Mapping[str, Mapping[str, object]] = {
-    "light": {
-        "paper": "#ffffff", "ink": "#111418", "soft": "#5a6472", "frame": "#f7f9fd", "frame_line": "#b4c0d0",
-        "line": "#1a1d21", "cell": "#cf3f55", "hidden": "#1565c0", "loss": "#b3203a", "value": "#1b5e3a",
-        "grad": "#8e2442", "rails": ("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"),
-        "fills": _GATE_FILLS["light"],
-    },
-    "dark": {
-        "paper": "#14171c", "ink": "#eef1f5", "soft": "#9aa7b8", "frame": "#1b2028", "frame_line": "#3d4859",
-        "line": "#d5dae2", "cell": "#ff6b81", "hidden": "#64b5f6", "loss": "#ff8a9b", "value": "#7fd6a4",
-        "grad": "#ff9db3", "rails": ("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"),
-        "fills": _GATE_FILLS["dark"],
-    },
-    "print": {
-        "paper": "#ffffff", "ink": "#000000", "soft": "#333333", "frame": "#ffffff", "frame_line": "#777777",
-        "line": "#000000", "cell": "#000000", "hidden": "#000000", "loss": "#000000", "value": "#000000",
-        "grad": "#000000", "rails": ("#555555",) * 6, "fills": _PRINT,
-    },
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a picture; `fills` is by the class of a node, `rails` are taken in turn."""
+
+    paper: str
+    ink: str
+    soft: str
+    frame: str
+    frame_line: str
+    line: str
+    cell: str
+    hidden: str
+    loss: str
+    value: str
+    grad: str
+    rails: tuple[str, ...]
+    fills: Mapping[str, str]
+
+
+THEMES: Mapping[str, Theme] = {
+    "light": Theme(
+        paper="#ffffff", ink="#111418", soft="#5a6472", frame="#f7f9fd", frame_line="#b4c0d0", line="#1a1d21",
+        cell="#cf3f55", hidden="#1565c0", loss="#b3203a", value="#1b5e3a", grad="#8e2442",
+        rails=("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"), fills=_GATE_FILLS["light"],
+    ),
+    "dark": Theme(
+        paper="#14171c", ink="#eef1f5", soft="#9aa7b8", frame="#1b2028", frame_line="#3d4859", line="#d5dae2",
+        cell="#ff6b81", hidden="#64b5f6", loss="#ff8a9b", value="#7fd6a4", grad="#ff9db3",
+        rails=("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"), fills=_GATE_FILLS["dark"],
+    ),
+    "print": Theme(
+        paper="#ffffff", ink="#000000", soft="#333333", frame="#ffffff", frame_line="#777777", line="#000000",
+        cell="#000000", hidden="#000000", loss="#000000", value="#000000", grad="#000000",
+        rails=("#555555",) * 6, fills=_PRINT,
+    ),
 }  # fmt: skip
 
 
-def theme_named(name: str) -> Mapping[str, object]:
+def theme_named(name: str) -> Theme:
     """Return a theme; raise UsageError, listing the known ones, if there is none of this name."""
     if name not in THEMES:
         raise UsageError(f"unknown theme {name!r}: choose from {', '.join(THEMES)}")
@@ -55,29 +74,27 @@ def theme_named(name: str) -> Mapping[str, object]:
 def style_sheet(name: str) -> str:
     """Return the CSS of a theme. Every rule is below the class ``mg``, so that it styles nothing else on a page."""
     t = theme_named(name)
-    fills = t["fills"]
-    rails = t["rails"]
     rules = [
-        f".mg .paper{{fill:{t['paper']}}}",
-        f".mg text{{font-family:'DejaVu Sans','Bitstream Vera Sans',Verdana,sans-serif;fill:{t['ink']}}}",
+        f".mg .paper{{fill:{t.paper}}}",
+        f".mg text{{font-family:'DejaVu Sans','Bitstream Vera Sans',Verdana,sans-serif;fill:{t.ink}}}",
         ".mg .bold{font-weight:bold}.mg .oblique{font-style:oblique}",
-        f".mg .s,.mg .g,.mg .l{{fill:{t['soft']}}}.mg .f{{fill:{t['soft']}}}",
-        f".mg .v{{fill:{t['value']}}}.mg .d{{fill:{t['grad']}}}",
-        f".mg .lb{{fill:{t['frame']};opacity:.85}}",
-        f".mg .w.cell{{fill:{t['cell']}}}.mg .w.hidden{{fill:{t['hidden']}}}",
-        f".mg .frame{{fill:{t['frame']};stroke:{t['frame_line']}}}.mg .folded{{stroke-dasharray:6 4}}",
-        f".mg .n .b{{stroke:{t['line']};stroke-width:1.2;fill:{fills['op']}}}.mg .n .i{{fill:none;stroke:{t['line']}}}",
+        f".mg .s,.mg .g,.mg .l{{fill:{t.soft}}}.mg .f{{fill:{t.soft}}}",
+        f".mg .v{{fill:{t.value}}}.mg .d{{fill:{t.grad}}}",
+        f".mg .lb{{fill:{t.frame};opacity:.85}}",
+        f".mg .w.cell{{fill:{t.cell}}}.mg .w.hidden{{fill:{t.hidden}}}",
+        f".mg .frame{{fill:{t.frame};stroke:{t.frame_line}}}.mg .folded{{stroke-dasharray:6 4}}",
+        f".mg .n .b{{stroke:{t.line};stroke-width:1.2;fill:{t.fills['op']}}}.mg .n .i{{fill:none;stroke:{t.line}}}",
         ".mg .n.tap .b{stroke-width:.8}",
-        f".mg .e{{fill:none;stroke:{t['line']};stroke-width:1.2}}",
-        f".mg .e.cell{{stroke:{t['cell']};stroke-width:2.4}}",
-        f".mg .e.hidden{{stroke:{t['hidden']};stroke-width:2.2;stroke-dasharray:.1 4.4;stroke-linecap:round}}",
+        f".mg .e{{fill:none;stroke:{t.line};stroke-width:1.2}}",
+        f".mg .e.cell{{stroke:{t.cell};stroke-width:2.4}}",
+        f".mg .e.hidden{{stroke:{t.hidden};stroke-width:2.2;stroke-dasharray:.1 4.4;stroke-linecap:round}}",
         ".mg .e.parameter{stroke-width:.9;stroke-dasharray:4 3}.mg .rail{fill:none;stroke-width:1.3}",
-        f".mg .dot.cell,.mg .a-cell{{fill:{t['cell']}}}.mg .dot.hidden,.mg .a-hidden{{fill:{t['hidden']}}}",
-        f".mg .dot.data,.mg .a-data{{fill:{t['line']}}}.mg .rail.data{{stroke:{t['line']}}}",
+        f".mg .dot.cell,.mg .a-cell{{fill:{t.cell}}}.mg .dot.hidden,.mg .a-hidden{{fill:{t.hidden}}}",
+        f".mg .dot.data,.mg .a-data{{fill:{t.line}}}.mg .rail.data{{stroke:{t.line}}}",
     ]
-    for kind, fill in fills.items():
+    for kind, fill in t.fills.items():
         rules.append(f".mg .n.{kind} .b{{fill:{fill}}}")
-    rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t['loss']}}}")
-    for k, colour in enumerate(rails):
+    rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t.loss}}}")
+    for k, colour in enumerate(t.rails):
         rules.append(f".mg .r{k}{{stroke:{colour}}}.mg .dot.r{k},.mg .a-r{k}{{fill:{colour};stroke:none}}")
     return "\n".join(rules)

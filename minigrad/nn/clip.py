@@ -1,0 +1,90 @@
+"""Gradient clipping by norm and by value, in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from .. import _core
+from ..backend import array_lane
+from ..errors import GraphError, UsageError
+from ..tensor import Tensor, tensor
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+    """Return the arrays of the gradients that are there."""
+    each = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [_core.data_of(p.grad) for p in each if p.grad is not None]
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale gradients in place so that the norm of all of them together is at most `max_norm` (Pascanu et al. 2013).
+
+    Args:
+        parameters: one tensor or several; those without a gradient are left out.
+        max_norm: the largest norm allowed.
+        norm_type: p of the p-norm, positive, or infinity for the largest absolute value.
+        error_if_nonfinite: whether a NaN or infinite norm is an error; otherwise it spoils the gradients, as in PyTorch.
+
+    Returns:
+        The norm before clipping, a scalar tensor in the gradients' dtype.
+
+    Raises:
+        UsageError: a `norm_type` that is not positive. GraphError: a norm that is not finite, if asked for.
+    """
+    if not norm_type > 0:
+        raise UsageError(f"clip_grad_norm_: norm_type={norm_type!r}; orders are positive numbers and infinity")
+    gradients = _gradients(parameters)
+    if not gradients:
+        return tensor(0.0)
+    norms = [_norm(g, norm_type) for g in gradients]
+    if any(map(math.isnan, norms)):
+        total = math.nan
+    elif norm_type == math.inf:
+        total = max(norms)
+    elif norm_type == 2:
+        total = math.hypot(*norms)
+    else:
+        total = sum(n**norm_type for n in norms) ** (1 / norm_type)
+    if error_if_nonfinite and not math.isfinite(total):
+        raise GraphError(f"clip_grad_norm_: the norm of the gradients is {total}; nothing was clipped")
+    # The small number is PyTorch's; an infinite norm makes the factor 0, a NaN one makes it NaN.
+    factor = max_norm / (total + 1e-6)
+    if not factor >= 1:
+        for g in gradients:
+            g *= factor
+            _core.mark_changed(g)
+    return tensor(total, dtype=gradients[0].dtype)
+
+
+def _norm(g: Any, p: float) -> float:
+    """Return the p-norm of an array, summed in float64: squares of large float32 gradients do not fit float32."""
+    xp = array_lane(g).xp
+    if g.size == 0:
+        return 0.0
+    if p == 2:
+        return math.sqrt(xp.sum(xp.square(g, dtype=xp.float64)))
+    if p == math.inf:
+        return float(xp.max(xp.abs(g)))
+    return float(xp.sum(xp.abs(g).astype(xp.float64) ** p) ** (1 / p))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Hold every element of the gradients between ``-clip_value`` and ``clip_value``, in place.
+
+    Raises:
+        UsageError: a negative `clip_value`.
+    """
+    if not clip_value >= 0:
+        raise UsageError(f"clip_grad_value_: clip_value={clip_value!r} is no bound; it must be at least 0")
+    for g in _gradients(parameters):
+        array_lane(g).xp.clip(g, -clip_value, clip_value, out=g)
+        _core.mark_changed(g)

@@ -1,0 +1,499 @@
+"""The heart: recording, the sweep, the push, release, in-place detection, hooks, threads, tapes."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import _core
+from minigrad.errors import DTypeError, GraphError, MinigradError, ShapeError
+
+
+def leaf(*shape, seed=0, dtype="float64", name=None):
+    values = np.random.default_rng(seed).uniform(0.3, 1.7, shape).astype(dtype)
+    return mg.tensor(values, requires_grad=True, name=name)
+
+
+# --- edges ----------------------------------------------------------------------------------------------------------------
+
+
+def test_diamond_counts_every_route():
+    a = mg.tensor(1.0, requires_grad=True)
+    b = a + a
+    c = b + b
+    c.backward()
+    assert a.grad.item() == 4.0
+
+
+def test_square_has_two_edges():
+    a = mg.tensor([3.0, 5.0], dtype="float64", requires_grad=True)
+    with mg.Tape() as tape:
+        y = (a * a).sum()
+    product = next(n for n in tape.nodes if n.op == "mul")
+    assert [n.id for n in product.inputs] == [0, 0]
+    _, edges = _core.sweep([y], [mg.tensor(1.0, dtype="float64")], [a], edges=True)
+    mine = [(k, t.tolist()) for node, k, t in edges if node is product.node]
+    assert mine == [(0, [3.0, 5.0]), (1, [3.0, 5.0])]
+
+
+def test_edge_contributions_sum_to_the_gradient():
+    x, w = leaf(3, 5, seed=1), leaf(5, 7, seed=2)
+    y = (mg.tanh(x @ w) * mg.exp(x @ w * 0.1) + w.sum()).sum()
+    results, edges = _core.sweep([y], [mg.tensor(1.0, dtype="float64")], [x, w], keep_graph=True, edges=True)
+    y.backward()
+    for t, got in zip((x, w), results, strict=True):
+        arriving = sum(c.numpy() for node, k, c in edges if node.inputs[k] is t.node)
+        np.testing.assert_allclose(arriving, t.grad.numpy(), rtol=1e-13)
+        np.testing.assert_allclose(got.numpy(), t.grad.numpy(), rtol=1e-13)
+
+
+def test_same_array_in_two_gradients_is_not_shared():
+    a, b = leaf(3, 2), leaf(3, 2, seed=1)
+    (a + b).backward(mg.ones(3, 2, dtype="float64"))
+    a.grad.mul_(5.0)
+    assert b.grad.tolist() == [[1.0, 1.0]] * 3
+    ga, gb = mg.grad(lambda a, b: (a + b).sum(), (0, 1))(a.numpy(), b.numpy())
+    ga += 1
+    assert (gb == 1).all()
+
+
+def test_a_seed_gradient_is_left_alone():
+    a = leaf(3)
+    seed = mg.tensor([1.0, 2.0, 3.0], dtype="float64")
+    (a + a + a * 1.0).backward(seed)
+    assert seed.tolist() == [1.0, 2.0, 3.0]
+    assert a.grad.tolist() == [3.0, 6.0, 9.0]
+
+
+# --- depth and release ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_million_chained_nodes(watched):
+    n = 200_000 if watched else 1_000_000
+    x = mg.tensor(0.5, dtype="float64", requires_grad=True)
+    tape = mg.Tape()
+    if watched:
+        tape.__enter__()
+    try:
+        y = x
+        for _ in range(n):
+            y = y + 1.0
+    finally:
+        if watched:
+            tape.__exit__()
+    y.backward()
+    assert x.grad.item() == 1.0
+    assert y.item() == n + 0.5
+    assert not watched or len(tape.nodes) == 2 * n + 1
+    del y, tape  # a recursive release would overflow the C stack here
+
+
+def test_a_chain_that_was_never_swept_is_freed_without_recursion():
+    x = mg.tensor(0.5, requires_grad=True)
+    y = x
+    for _ in range(300_000):
+        y = mg.tanh(y)
+    last = weakref.ref(y)
+    del y
+    assert last() is None
+
+
+def test_values_that_no_rule_needs_are_freed_at_once():
+    x = leaf(7)
+    h = x * 2.0
+    freed = weakref.ref(h.numpy())
+    y = h + 1.0  # neither operand of a sum is needed
+    del h
+    assert freed() is None
+    z = mg.tanh(y)  # the result is needed, the operand is not
+    kept = weakref.ref(z.numpy())
+    w = z * z
+    del z
+    assert kept() is not None
+    w.sum().backward()
+    assert kept() is None  # and backward frees it
+    assert x.grad is not None
+
+
+def test_dropping_the_result_frees_the_graph_without_the_collector():
+    gc.disable()
+    try:
+        x = leaf(5)
+        y = mg.tanh(x * x)
+        kept = weakref.ref(y.numpy())
+        del y
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_hook_that_holds_its_own_tensor_is_collected():
+    x = leaf(5)
+    x.register_hook(lambda g: g * x.detach())
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_function_that_saves_its_result_is_freed():
+    class Exp(mg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = mg.exp(x)
+            ctx.save_for_backward(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, g):
+            (y,) = ctx.saved_tensors
+            return g * y
+
+    gc.disable()
+    try:
+        y = Exp.apply(leaf(3))
+        kept = weakref.ref(y.numpy())
+        del y
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+# --- backward's rules ---------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_accumulate_and_none_resets():
+    x = leaf(3)
+    for k in (1, 2, 3):
+        (x * 2.0).sum().backward()
+        assert x.grad.tolist() == [2.0 * k] * 3
+    x.grad = None
+    (x * 5.0).sum().backward()
+    assert x.grad.tolist() == [5.0] * 3
+
+
+def test_backward_twice_names_the_operation():
+    x = leaf(3)
+    with mg.scope("encoder"):
+        y = mg.tanh(x).sum()
+    y.backward()
+    with pytest.raises(GraphError, match=r"sum.* in encoder.*second time"):
+        y.backward()
+
+
+def test_retain_graph_allows_a_second_pass():
+    x = leaf(3)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    np.testing.assert_allclose(x.grad.numpy(), 4 * x.numpy())
+
+
+def test_backward_from_a_vector_needs_a_gradient():
+    x = leaf(3)
+    with pytest.raises(GraphError, match=r"shape \(3,\)"):
+        (x * 2).backward()
+    with pytest.raises(ShapeError, match=r"\(2,\).*\(3,\)"):
+        (x * 2).backward(mg.ones(2, dtype="float64"))
+    with pytest.raises(DTypeError, match="float32"):
+        (x * 2).backward(mg.ones(3))
+
+
+def test_backward_without_a_graph():
+    with pytest.raises(GraphError, match="does not depend"):
+        mg.ones(1).backward()
+
+
+def test_create_graph_differentiates_the_sweep():
+    x = mg.tensor(0.7, dtype="float64", requires_grad=True)
+    mg.tanh(x).backward(create_graph=True)
+    first = x.grad
+    x.grad = None
+    first.backward()
+    t = np.tanh(0.7)
+    assert x.grad.item() == pytest.approx(-2 * t * (1 - t * t), rel=1e-12)
+
+
+def test_an_exception_restores_recording_scope_and_gradients():
+    x = leaf(3)
+
+    def broken(g):
+        raise RuntimeError("stop")
+
+    y = x * 2.0
+    y.register_hook(broken)
+    with pytest.raises(RuntimeError, match="stop"):
+        y.sum().backward()
+    assert mg.is_grad_enabled() and x.grad is None
+    with pytest.raises(ValueError), mg.no_grad(), mg.scope("inside"), mg.Tape():
+        raise ValueError
+    assert mg.is_grad_enabled() and _core.here() == "" and not _core.is_watched()
+
+
+def test_no_grad_detach_and_enable_grad():
+    x = leaf(3)
+    with mg.no_grad():
+        assert not (x * 2).requires_grad
+        with mg.enable_grad():
+            assert (x * 2).requires_grad
+
+    @mg.no_grad()
+    def quiet():
+        return x * 2
+
+    assert not quiet().requires_grad
+    d = x.detach()
+    assert not d.requires_grad and np.shares_memory(d.numpy(), x.numpy())
+    y = (x.detach() * x).sum()
+    y.backward()
+    np.testing.assert_allclose(x.grad.numpy(), x.numpy())
+
+
+def test_retain_grad_and_hooks():
+    x = leaf(3)
+    h = x * 2.0
+    h.retain_grad()
+    seen = []
+    handle = h.register_hook(lambda g: seen.append(g.numpy().copy()))
+    x.register_hook(lambda g: g * 10.0)
+    (h * h).sum().backward()
+    np.testing.assert_allclose(h.grad.numpy(), 2 * h.numpy())
+    np.testing.assert_allclose(seen[0], 2 * h.numpy())
+    np.testing.assert_allclose(x.grad.numpy(), 10 * 8 * x.numpy())
+    handle.remove()
+    (x * 2.0).sum().backward()
+    assert len(seen) == 1
+
+
+def test_a_hook_may_not_change_the_shape():
+    x = leaf(3)
+    x.register_hook(lambda g: g[:2])
+    with pytest.raises(GraphError, match=r"\(2,\)"):
+        (x * 2).sum().backward()
+
+
+# --- in-place changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_changing_a_saved_array_is_named():
+    w = leaf(3, name="W")
+    x = leaf(3, seed=1)
+    with mg.scope("t=3"):
+        y = (x * w).sum()
+    with mg.no_grad():
+        w.add_(1.0)
+    with pytest.raises(GraphError, match=r"mul in t=3: its operand 'b' \(tensor 'W'\), shape \(3,\), was changed in place"):
+        y.backward()
+
+
+def test_changing_a_saved_result_or_a_view_is_named():
+    x = leaf(3, 5)
+    y = mg.exp(x)
+    with mg.no_grad():
+        y.detach()[1].zero_()
+    with pytest.raises(GraphError, match="exp: its result"):
+        y.sum().backward()
+
+
+def test_a_change_after_backward_or_of_something_unsaved_is_fine():
+    w, x = leaf(3, name="W"), leaf(3, seed=1)
+    for _ in range(3):
+        (x * w).sum().backward()
+        with mg.no_grad():
+            w.sub_(w.grad, alpha=0.1)
+        w.grad = None
+    y = (x + w).sum()  # a sum saves nothing
+    with mg.no_grad():
+        w.add_(1.0)
+    y.backward()
+    assert w.version == 4
+
+
+def test_in_place_on_a_recorded_tensor_is_refused():
+    x = leaf(3)
+    for change in (lambda: x.add_(1.0), lambda: x.zero_(), lambda: x.__setitem__(0, 1.0)):
+        with pytest.raises(GraphError, match="in place"):
+            change()
+    with pytest.raises(ShapeError), mg.no_grad():
+        x[0] = mg.ones(7, dtype="float64")
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_recording_is_per_thread():
+    x = leaf(3)
+    states = {}
+    entered, release = threading.Event(), threading.Event()
+
+    def other():
+        with mg.no_grad(), mg.scope("elsewhere"):
+            entered.set()
+            release.wait(10)
+            states["other"] = (mg.is_grad_enabled(), _core.here())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(10)
+    states["main"] = (mg.is_grad_enabled(), _core.here(), (x * 2).requires_grad)
+    release.set()
+    thread.join()
+    assert states == {"other": (False, "elsewhere"), "main": (True, "", True)}
+
+
+def test_sweeps_in_threads_over_shared_leaves():
+    w = leaf(11, 7)
+    results = [None] * 4
+
+    def work(k):
+        x = leaf(5, 11, seed=k + 1)
+        for _ in range(40):
+            y = (mg.tanh(x @ w) * mg.clip(x @ w, -99.0, 99.0)).sum()
+            (g,) = _core.sweep([y], [mg.tensor(1.0, dtype="float64")], [w])
+            if results[k] is not None:
+                np.testing.assert_array_equal(g.numpy(), results[k])
+            results[k] = g.numpy()
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for k in range(4):
+        x = leaf(5, 11, seed=k + 1).numpy()
+        a = x @ w.numpy()
+        np.testing.assert_allclose(results[k], x.T @ ((1 - np.tanh(a) ** 2) * a + np.tanh(a)), rtol=1e-12)
+
+
+# --- tapes -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tape_sees_everything_in_order():
+    x = mg.tensor([[0.5, -0.25]], name="x")
+    w = mg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True, name="W")
+    with mg.Tape() as tape:
+        with mg.scope("net"), mg.scope("t=3"):
+            h = mg.tanh(x @ w)
+            h.name = "h[3]"
+        y = (h * 2.0).sum()
+    y.backward()
+    assert [n.id for n in tape.nodes] == list(range(7))
+    assert [n.op for n in tape.nodes] == ["input", "parameter", "matmul", "tanh", "constant", "mul", "sum"]
+    h_node = tape.nodes[3]
+    assert (h_node.scope, h_node.time, h_node.name, h_node.shape) == ("net/t=3", 3, "h[3]", (1, 3))
+    assert [n.id for n in h_node.inputs] == [2] and tape.of(h) is h_node
+    np.testing.assert_allclose(h_node.grad, [[2.0, 2.0, 2.0]])
+    np.testing.assert_allclose(tape.nodes[2].grad, 2 * (1 - h_node.value**2))
+    assert tape.nodes[1].grad is not None and tape.nodes[0].grad is None
+    assert tape.nodes[2].local == ("g @ bᵀ", "aᵀ @ g") and tape.nodes[3].local == ("(1 - y)·(1 + y)",)
+    with pytest.raises(KeyError):
+        tape.of(mg.ones(1))
+
+
+def test_a_tape_records_what_needs_no_gradient():
+    with mg.Tape() as tape:
+        y = mg.ones(2) + mg.ones(2)
+    assert [n.op for n in tape.nodes] == ["input", "input", "add"] and not tape.nodes[2].requires_grad and y.node is None
+
+
+def test_outside_a_tape_nothing_is_kept():
+    x = leaf(3)
+    h = x * 2.0
+    h.sum().backward()
+    assert h.grad is None
+
+
+def test_bad_detail_and_scope():
+    with pytest.raises(MinigradError, match="detail"):
+        mg.Tape(detail="everything")
+    with pytest.raises(MinigradError, match="name"):
+        mg.scope("")
+
+
+# --- functions ------------------------------------------------------------------------------------------------------------------
+
+
+class Hypot(mg.Function):
+    """Two tensors and a number in, two tensors out."""
+
+    @staticmethod
+    def forward(ctx, a, b, scale):
+        y = mg.sqrt(a * a + b * b)
+        ctx.save_for_backward(a, b, y)
+        ctx.scale = scale
+        return y, scale * (a - b)
+
+    @staticmethod
+    def backward(ctx, g, d):
+        a, b, y = ctx.saved_tensors
+        g, d = g / y, d * ctx.scale
+        return g * a + d, g * b - d, None
+
+
+def test_function_to_second_order():
+    a, b = leaf(3), leaf(3, seed=1)
+
+    def through(a, b):
+        y, d = Hypot.apply(a, b, 2.0)
+        return (y * y).sum() + (d * d * d).sum()
+
+    def plain(a, b):
+        return (a * a + b * b).sum() + 8 * ((a - b) ** 3).sum()
+
+    for order in (mg.grad, lambda f, n: mg.jacobian(mg.grad(f, 0), n)):
+        for got, want in zip(order(through, (0, 1))(a, b), order(plain, (0, 1))(a, b), strict=True):
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_function_misuse_is_named():
+    class Wrong(mg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g, g
+
+    with pytest.raises(MinigradError, match=r"Wrong.backward returned 2 gradients for 1"):
+        Wrong.apply(leaf(3)).sum().backward()
+
+    class Shape(mg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g[:2]
+
+    with pytest.raises(ShapeError, match=r"Shape.backward.*\(2,\).*\(3,\)"):
+        Shape.apply(leaf(3)).sum().backward()
+    with pytest.raises(MinigradError, match="forward-mode"):
+        mg.jvp(lambda x: Shape.apply(x), (np.ones(3),), (np.ones(3),))
+    with pytest.raises(MinigradError, match="at least one tensor"):
+        Shape.apply(3.0)
+
+
+# --- the page ------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_record_reads_its_rules():
+    for op in mg.op.PAGE:
+        op.wire()
+        for k in range(len(op.operands)):
+            assert op.rule_text(k) is None or op.rule_text(k)
+
+
+def test_errors_name_operation_operands_and_scope():
+    x, w = leaf(3, 5), leaf(7, 2)
+    with mg.scope("t=3"), mg.scope("forget gate"), pytest.raises(ShapeError) as info:
+        x @ w
+    for part in ("matmul", "a (3, 5)", "b (7, 2)", "t=3/forget gate"):
+        assert part in str(info.value)
+    with pytest.raises(ShapeError, match=r"add.*\(3, 5\).*\(7, 2\)"):
+        x + w
