@@ -128,7 +128,13 @@ def with_numpy(data: dict[str, Any]) -> Callable[[], list[Any]]:
         for x_t, h, before, i, f, g, o, th in reversed(kept):
             dc = dc + dh * o * (1 - th * th)
             da = np.concatenate(
-                [dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g), dh * th * o * (1 - o)], axis=1
+                [
+                    dc * g * i * (1 - i),
+                    dc * before * f * (1 - f),
+                    dc * i * (1 - g * g),
+                    dh * th * o * (1 - o),
+                ],
+                axis=1,
             )
             dw += x_t.T @ da
             du += h.T @ da
@@ -168,7 +174,11 @@ def import_ratio(rounds: int = 15) -> tuple[float, float, float]:
     for _ in range(rounds):
         for name, held in times.items():
             done = subprocess.run(
-                [sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=True, env=environment
+                [sys.executable, "-c", code.format(name)],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
             )
             held.append(float(done.stdout))
     return best(times["minigrad"]), best(times["numpy"]), ratio(times, "minigrad", "numpy")
@@ -184,7 +194,9 @@ def main() -> None:
             np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4, err_msg=name)
     times = in_turn(steps)
     nodes = 25 * SHAPE[1]
-    print(f"LSTM op by op, forward + backward, {nodes} nodes, (batch, steps, input, hidden) = {SHAPE}, float32, one thread")
+    print(
+        f"LSTM op by op, forward + backward, {nodes} nodes, (batch, steps, input, hidden) = {SHAPE}, float32, one thread"
+    )
     print(f"{'library':<12}{'ms':>9}{'us/node':>10}{'ours / theirs':>16}")
     for name in steps:
         share = "" if name == "minigrad" else f"{ratio(times, 'minigrad', name):.3f}"

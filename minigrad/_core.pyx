@@ -60,7 +60,7 @@ cdef dict changes = {}              # id(owner of memory) -> [weak reference, cl
 cdef list operators = [None] * 16
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------
+# --- nodes ----------------------------------------------------------------------------------------
 
 cdef PyObject **grave = NULL
 cdef Py_ssize_t n_grave = 0, grave_room = 0
@@ -270,7 +270,7 @@ cdef int forget(Node node) except -1:
     return 0
 
 
-# --- in-place changes ---------------------------------------------------------------------------------------------------
+# --- in-place changes -----------------------------------------------------------------------------
 
 cdef object owner_of(object data):
     kind = type(data)
@@ -322,7 +322,7 @@ cdef int check_unchanged(Node node) except -1:
     return 0
 
 
-# --- tensors ------------------------------------------------------------------------------------------------------------
+# --- tensors --------------------------------------------------------------------------------------
 
 cdef enum:
     ADD, SUB, MUL, DIV, POW, MATMUL, NEG, ABS, LESS, LESS_EQUAL, EQUAL, NOT_EQUAL, GREATER, GREATER_EQUAL, GETITEM
@@ -515,7 +515,7 @@ cdef int make_leaf(TensorBase t) except -1:
     return 0
 
 
-# --- recording ----------------------------------------------------------------------------------------------------------
+# --- recording ------------------------------------------------------------------------------------
 
 cdef inline object binary(int which, object a, object b):
     cdef PyObject *xs[2]
@@ -837,7 +837,7 @@ cdef class scope:
         return False
 
 
-# --- tapes --------------------------------------------------------------------------------------------------------------
+# --- tapes ----------------------------------------------------------------------------------------
 
 STEP = re.compile(r"(?:^|/)t=(-?\d+)(?=/|$)")
 
@@ -1013,7 +1013,7 @@ cdef int observe(OpBase op, PyObject **xs, PyObject **datas, int n, object param
     return 0
 
 
-# --- the reverse sweep --------------------------------------------------------------------------------------------------
+# --- the reverse sweep ----------------------------------------------------------------------------
 
 cdef int falling(const void *a, const void *b) noexcept nogil:
     cdef long long x = (<Node> (<PyObject **> a)[0]).number, y = (<Node> (<PyObject **> b)[0]).number
@@ -1335,7 +1335,7 @@ cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
     return 0
 
 
-# --- the forward push ---------------------------------------------------------------------------------------------------
+# --- the forward push -----------------------------------------------------------------------------
 
 def push(list inputs, list tangents, list outputs, bint create_graph=False):
     """Push tangents (tensors) of `inputs` along the recorded graph; returns the tangents of `outputs` (tensors or None)."""

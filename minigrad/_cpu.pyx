@@ -75,7 +75,7 @@ def isa():
     return (<bytes> kernels.isa).decode()
 
 
-# --- arrays -------------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 cdef inline int precision(cnp.ndarray a) noexcept:
     """0 for float32, 1 for float64, -1 for what no kernel takes."""
@@ -243,7 +243,7 @@ cdef cnp.ndarray target_for(PyObject **slot, int ndim, cnp.npy_intp *dims, cnp.n
     return held
 
 
-# --- element-wise -------------------------------------------------------------------------------------------------------
+# --- element-wise ---------------------------------------------------------------------------------
 
 @cython.final
 cdef class ElementwiseKernel(Kernel):
@@ -404,7 +404,7 @@ cdef int broadcast(PyObject **xs, int n, ptrdiff_t *dims) noexcept:
     return ndim
 
 
-# --- products -----------------------------------------------------------------------------------------------------------
+# --- products -------------------------------------------------------------------------------------
 
 cdef inline bint rows_of(cnp.ndarray a, int *transposed, ptrdiff_t *leading) noexcept:
     """Describe a matrix as rows (or as the transpose of rows) with a leading dimension; False where it is neither."""

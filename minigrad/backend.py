@@ -7,6 +7,7 @@ formulas evaluated over an array namespace.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,13 @@ from .errors import DeviceError, DTypeError, MissingExtraError
 from .op import LANES, PAGE
 
 __all__ = [
-    "ArrayLane", "array_lane", "compiled_lane", "default_device", "get_default_dtype", "lane_for_device", "set_default_dtype",
+    "ArrayLane",
+    "array_lane",
+    "compiled_lane",
+    "default_device",
+    "get_default_dtype",
+    "lane_for_device",
+    "set_default_dtype",
 ]
 
 _default = [np.dtype("float32")]
@@ -42,7 +49,21 @@ class Functions:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        for name in ("exp", "expm1", "log", "log1p", "sqrt", "abs", "sign", "tanh", "sin", "cos", "maximum", "minimum", "floor"):
+        for name in (
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "sqrt",
+            "abs",
+            "sign",
+            "tanh",
+            "sin",
+            "cos",
+            "maximum",
+            "minimum",
+            "floor",
+        ):
             setattr(self, name, getattr(xp, name))
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
@@ -94,26 +115,54 @@ def sum_horner(x: Any, coefficients: tuple[float, ...]) -> Any:
 
 
 _ERF_NEAR = (
-    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (
+        1.85777706184603153e-1,
+        3.16112374387056560e0,
+        1.13864154151050156e2,
+        3.77485237685302021e2,
+        3.20937758913846947e3,
+    ),
     (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
 )
 _ERF_MIDDLE = (
     (
-        2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
-        8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
+        2.15311535474403846e-8,
+        5.64188496988670089e-1,
+        8.88314979438837594e0,
+        6.61191906371416295e1,
+        2.98635138197400131e2,
+        8.81952221241769090e2,
+        1.71204761263407058e3,
+        2.05107837782607147e3,
+        1.23033935479799725e3,
     ),
     (
-        1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-        3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
+        1.0,
+        1.57449261107098347e1,
+        1.17693950891312499e2,
+        5.37181101862009858e2,
+        1.62138957456669019e3,
+        3.29079923573345963e3,
+        4.36261909014324716e3,
+        3.43936767414372164e3,
+        1.23033935480374942e3,
     ),
 )
 _ERF_FAR = (
     (
-        1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
-        1.60837851487422766e-2, 6.58749161529837803e-4,
+        1.63153871373020978e-2,
+        3.05326634961232344e-1,
+        3.60344899949804439e-1,
+        1.25781726111229246e-1,
+        1.60837851487422766e-2,
+        6.58749161529837803e-4,
     ),
     (
-        1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+        1.0,
+        2.56852019228982242e0,
+        1.87295284992346047e0,
+        5.27905102951428412e-1,
+        6.05183413124413191e-2,
         2.33520497626869185e-3,
     ),
 )
@@ -146,10 +195,7 @@ class ArrayLane:
 
     def kind(self, array: Any) -> str:
         """Return "f", "i" or "b" for what we compute with, another letter for what we do not."""
-        dtype = np.dtype(str(array.dtype).rpartition(".")[2])
-        if dtype.kind == "f":
-            return "f" if dtype.itemsize in (4, 8) else "h"
-        return "i" if dtype.kind in "iu" else dtype.kind
+        return _kind(array.dtype)
 
     def default_dtype(self) -> Any:
         return getattr(self.xp, get_default_dtype().name)
@@ -159,7 +205,9 @@ class ArrayLane:
         arrays = [v for v in values if hasattr(v, "dtype") and not isinstance(v, np.generic)]
         if not arrays:
             return None
-        if all(self.kind(a) == "b" for a in arrays) and any(self.scalar_kind(v) == "i" for v in values if self.is_scalar(v)):
+        if all(self.kind(a) == "b" for a in arrays) and any(
+            self.scalar_kind(v) == "i" for v in values if self.is_scalar(v)
+        ):
             return self.xp.int64
         return self.xp.result_type(*[a.dtype for a in arrays])
 
@@ -185,9 +233,21 @@ class ArrayLane:
         return np.asarray(array)
 
 
+@functools.cache
+def _kind(dtype: Any) -> str:
+    # The last word of a dtype's name is NumPy's in every array library.
+    found = np.dtype(str(dtype).rpartition(".")[2])
+    if found.kind == "f":
+        return "f" if found.itemsize in (4, 8) else "h"
+    return "i" if found.kind in "iu" else found.kind
+
+
 def _is_basic(index: Any) -> bool:
     parts = index if type(index) is tuple else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, slice | int) and not isinstance(part, bool) for part in parts)
+    return all(
+        part is None or part is Ellipsis or isinstance(part, slice | int) and not isinstance(part, bool)
+        for part in parts
+    )
 
 
 NUMPY = ArrayLane(np, "cpu")

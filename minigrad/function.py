@@ -108,7 +108,8 @@ class FunctionOp(OpBase):
         call = node.params["call"]
         lane = lane_of(_core.data_of(next(g for g in gs if g is not None)))
         gs = [
-            _core.tensor(lane.zeros(shape, dtype)) if g is None else g for g, (shape, dtype) in zip(gs, call.shapes, strict=True)
+            _core.tensor(lane.zeros(shape, dtype)) if g is None else g
+            for g, (shape, dtype) in zip(gs, call.shapes, strict=True)
         ]
         call.ctx._node = node
         try:
@@ -117,7 +118,9 @@ class FunctionOp(OpBase):
             call.ctx._node = None
         given = given if isinstance(given, tuple) else (given,)
         if len(given) != call.n_args:
-            raise MinigradError(f"{self.name}.backward returned {len(given)} gradients for {call.n_args} arguments of forward")
+            raise MinigradError(
+                f"{self.name}.backward returned {len(given)} gradients for {call.n_args} arguments of forward"
+            )
         out = []
         for k, place in enumerate(call.places):
             g = given[place] if wanted[k] else None

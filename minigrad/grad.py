@@ -25,7 +25,7 @@ Tree = Any
 """A tensor, an array, a number, or tuples, lists and dicts of them."""
 
 
-# --- trees --------------------------------------------------------------------------------------------------------------
+# --- trees ----------------------------------------------------------------------------------------
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
@@ -84,7 +84,13 @@ def _fresh(x: Any, what: str) -> Tensor:
 class _Call:
     """One run of a function on fresh inputs."""
 
-    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], kwargs: dict[str, Any]):
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        argnums: int | Sequence[int],
+        kwargs: dict[str, Any],
+    ):
         if not callable(f):
             raise MinigradError(f"{f!r} is not a function")
         self.single = isinstance(argnums, int)
@@ -148,10 +154,12 @@ def _cut(y: Any) -> Any:
     return y.detach() if isinstance(y, TensorBase) else y
 
 
-# --- transforms -----------------------------------------------------------------------------------------------------------
+# --- transforms -----------------------------------------------------------------------------------
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """Return a function that computes ``(f(x), df/dx)`` for a scalar-valued f.
 
     Args:
@@ -270,7 +278,9 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
         call = _Call(f, args, argnums, kwargs)
         y = call.output
         if not isinstance(y, TensorBase):
-            raise GraphError(f"jacobian: the function returned {type(y).__name__}, not one tensor computed from its arguments")
+            raise GraphError(
+                f"jacobian: the function returned {type(y).__name__}, not one tensor computed from its arguments"
+            )
         rows = _rows(y, call) if mode == "reverse" else _columns(y, call)
         return call.tree([call.hand_out(j) for j in rows])
 
@@ -320,7 +330,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return jvp(grad(f, tuple(range(len(primals))) if several else 0), primals, tangents)[1]
 
 
-# --- recomputation ----------------------------------------------------------------------------------------------------------
+# --- recomputation --------------------------------------------------------------------------------
 
 
 class _Checkpoint(Function):
@@ -380,6 +390,10 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     outputs = run(inputs)
     if not any(y.requires_grad for y in outputs):
         return shape[0](outputs)
-    closed = [_core.result_of(node, 0, None) for node in _core.other_leaves(outputs, [x for x in inputs if x.requires_grad])]
+    closed = [
+        _core.result_of(node, 0, None) for node in _core.other_leaves(outputs, [x for x in inputs if x.requires_grad])
+    ]
     leaves = [None if k in tensors else x for k, x in enumerate(leaves)]
-    return shape[0](list(_Checkpoint.apply(run, outputs, len(tensors), *[flatten(list(args))[0][k] for k in tensors], *closed)))
+    return shape[0](
+        list(_Checkpoint.apply(run, outputs, len(tensors), *[flatten(list(args))[0][k] for k in tensors], *closed))
+    )

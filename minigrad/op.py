@@ -71,6 +71,22 @@ class Page:
 PAGE = Page()
 
 
+class _Partials:
+    """The page as partial derivatives see it: a choice between two numbers has the dtype of `like`, not the default one."""
+
+    def __init__(self, like: TensorBase) -> None:
+        self._like = like
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return getattr(PAGE, name)
+
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
+        if not isinstance(a, TensorBase) and not isinstance(b, TensorBase):
+            like = data_of(self._like)
+            a = tensor(lane_of(like).cast(a, like.dtype))
+        return PAGE.where(condition, a, b)
+
+
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let rules call a plain function of tensors, shapes and parameters by its name."""
     name = function.__name__
@@ -121,8 +137,8 @@ class Rule:
         source: Any = self.source
         return lambda _page, *values: source(*values)
 
-    def __call__(self, values: Callable[[str], Any]) -> Any:
-        return self._call(PAGE, *[values(name) for name in self.names])
+    def __call__(self, values: Callable[[str], Any], page: Any = PAGE) -> Any:
+        return self._call(page, *[values(name) for name in self.names])
 
     @property
     def text(self) -> str | None:
@@ -210,7 +226,9 @@ class Op(OpBase):
         self.rules = {operand: Rule(rule, says.get(operand)) for operand, rule in rules.items()}
         self.jvps = {operand: Rule(rule) for operand, rule in jvps.items()}
         self._face(
-            name, -1 if self.variadic else len(self.operands), not self.params and not self.variadic and prepare is None
+            name,
+            -1 if self.variadic else len(self.operands),
+            not self.params and not self.variadic and prepare is None,
         )
         if name in PAGE.records:
             raise FormulaError(f"two records named {name!r}")
@@ -240,11 +258,24 @@ class Op(OpBase):
         smooth = [yes and operand not in self.indices for yes, operand in zip(smooth, self.operands, strict=True)]
         self._wire(need, smooth)
 
-    # -- what rules need -------------------------------------------------------------------------------------------
+    # -- what rules need ---------------------------------------------------------------------------
 
     def _check_names(self) -> None:
         shapes = [f"{operand}_shape" for operand in self.operands]
-        known = {"g", "t", "y", "k", "y_shape", "wanted", "gs", "ts", *self.operands, *self.params, *self.adds, *shapes}
+        known = {
+            "g",
+            "t",
+            "y",
+            "k",
+            "y_shape",
+            "wanted",
+            "gs",
+            "ts",
+            *self.operands,
+            *self.params,
+            *self.adds,
+            *shapes,
+        }
         for rule in [*self.rules.values(), *self.jvps.values(), *filter(None, [self.vjp, self.jvp])]:
             for needed in rule.names:
                 if needed not in known:
@@ -262,7 +293,9 @@ class Op(OpBase):
         if self.variadic:
             return bits | (SAVES_ALL if self.operands[0] in names else 0)
         if self.kind == "linear" and not self.joint:
-            names |= set(self.operands) - {operand}  # its forward derivative applies the op to the tangent and the others
+            names |= set(self.operands) - {
+                operand
+            }  # its forward derivative applies the op to the tangent and the others
         for place, other in enumerate(self.operands):
             if other in names or f"{other}_shape" in names and other != operand:
                 bits |= 1 << place
@@ -293,7 +326,7 @@ class Op(OpBase):
 
         return value
 
-    # -- what the heart calls --------------------------------------------------------------------------------------
+    # -- what the heart calls ----------------------------------------------------------------------
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
         """Sort a call's arguments into operands and parameters."""
@@ -323,7 +356,9 @@ class Op(OpBase):
             missing = [operand for operand in self.operands if operand not in bound]
             if len(args) > len(names) or strange or missing:
                 wrong = "too many arguments" if len(args) > len(names) else ""
-                wrong = wrong or (f"argument {strange[0]!r} is unknown or given twice" if strange else f"{missing[0]!r} is missing")
+                wrong = wrong or (
+                    f"argument {strange[0]!r} is unknown or given twice" if strange else f"{missing[0]!r} is missing"
+                )
                 raise TypeError(f"{self.name}(): {wrong}; its signature is {self.text_signature}")
             operands = tuple(bound[operand] for operand in self.operands)
             params = {name: bound.get(name, default) for name, default in self.params.items()}
@@ -411,9 +446,11 @@ class Op(OpBase):
             if rule is None:
                 out.append(None)
                 continue
-            part = rule(self._resolve(node, {"g": g, "k": k}))
-            if self.kind == "elementwise":
-                part = g if rule.source == "1" else g * part
+            values = self._resolve(node, {"g": g, "k": k})
+            if self.kind != "elementwise":
+                part = rule(values)
+            else:
+                part = g if rule.source == "1" else g * rule(values, _Partials(g))
                 if tuple(part.shape) != node.operand_shape(k):
                     part = PAGE.sum_to(part, node.operand_shape(k))
             out.append(part)
@@ -450,7 +487,7 @@ class Op(OpBase):
             return self(*moved, **self._given(node))
         if self.kind == "elementwise":
             rule = self.rules[operand]
-            part = t if rule.source == "1" else t * rule(self._resolve(node, {}))
+            part = t if rule.source == "1" else t * rule(self._resolve(node, {}), _Partials(t))
             shape = node.result_shape()
             return part if tuple(part.shape) == shape else PAGE.broadcast_to(part, shape)
         if operand not in self.jvps:
@@ -478,7 +515,7 @@ class Op(OpBase):
         told._minigrad_told = True  # type: ignore[attr-defined]
         raise told from None if isinstance(error, MinigradError) else error
 
-    # -- what people read ------------------------------------------------------------------------------------------
+    # -- what people read --------------------------------------------------------------------------
 
     def operand_name(self, k: int) -> str:
         """Return the name of operand k; ``xs[3]`` for variadic ones in text, ``xs`` for rules."""

@@ -14,8 +14,23 @@ from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeErr
 from .op import PAGE, Op
 
 __all__ = [
-    "Tensor", "as_tensor", "enable_grad", "from_dlpack", "from_numpy", "full", "is_grad_enabled", "manual_seed", "no_grad", "ones",
-    "ones_like", "rand", "randn", "set_grad_enabled", "tensor", "zeros", "zeros_like",
+    "Tensor",
+    "as_tensor",
+    "enable_grad",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "is_grad_enabled",
+    "manual_seed",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "rand",
+    "randn",
+    "set_grad_enabled",
+    "tensor",
+    "zeros",
+    "zeros_like",
 ]
 
 
@@ -28,7 +43,7 @@ class Tensor(TensorBase):
     __slots__ = ()
     __array_priority__ = 1000
 
-    # -- facts ----------------------------------------------------------------------------------------------------
+    # -- facts -------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -159,7 +174,7 @@ class Tensor(TensorBase):
             return np.asarray(data)
         return data
 
-    # -- graph ----------------------------------------------------------------------------------------------------
+    # -- graph -------------------------------------------------------------------------------------
 
     def requires_grad_(self, on: bool = True) -> Tensor:
         """Switch collection of a gradient on or off for this leaf; returns the tensor."""
@@ -193,7 +208,7 @@ class Tensor(TensorBase):
         seed = _seed(self, gradient)
         _core.sweep([self], [seed], None, create_graph, create_graph if retain_graph is None else retain_graph)
 
-    # -- in place -------------------------------------------------------------------------------------------------
+    # -- in place ----------------------------------------------------------------------------------
 
     def _writable(self) -> Any:
         if self.requires_grad and _core.is_recording():
@@ -262,7 +277,7 @@ class Tensor(TensorBase):
 
         return self._in_place(change)
 
-    # -- conversions ----------------------------------------------------------------------------------------------
+    # -- conversions -------------------------------------------------------------------------------
 
     def to(self, target: Any) -> Tensor:
         """Convert to a dtype or move to a device; the same tensor if nothing changes.
@@ -326,7 +341,7 @@ class Tensor(TensorBase):
             raise GraphError("only leaf tensors can be pickled; detach() the tensor first")
         return _rebuild, (type(self), self.numpy(), self.requires_grad, self.name)
 
-    # -- shapes, spelled as methods ----------------------------------------------------------------------------------
+    # -- shapes, spelled as methods ----------------------------------------------------------------
 
     def reshape(self, *shape: Any) -> Tensor:
         """Return the same elements in another shape; one length may be -1."""
@@ -362,11 +377,13 @@ class Tensor(TensorBase):
         """Merge axes `start` to `end` into one."""
         return ops.flatten(self, start, end)
 
-    # -- other libraries ----------------------------------------------------------------------------------------------
+    # -- other libraries ---------------------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.requires_grad and _core.is_recording():
-            raise GraphError("a tensor that requires a gradient becomes an array only by .detach().numpy(): its gradient ends there")
+            raise GraphError(
+                "a tensor that requires a gradient becomes an array only by .detach().numpy(): its gradient ends there"
+            )
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             return array.astype(dtype)
@@ -420,7 +437,12 @@ def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:
 def _like(value: Any, data: Any) -> Any:
     """Return a value to be written into an array, in that array's dtype."""
     value = _core.data_of(value)
-    if hasattr(value, "dtype") and value.dtype != data.dtype and value.dtype.kind == data.dtype.kind == "f" and value.shape:
+    if (
+        hasattr(value, "dtype")
+        and value.dtype != data.dtype
+        and value.dtype.kind == data.dtype.kind == "f"
+        and value.shape
+    ):
         raise DTypeError(f"values of {value.dtype} for a tensor of {data.dtype}: convert them first")
     return value
 
@@ -460,11 +482,16 @@ def _seed(y: Tensor, gradient: Any) -> Tensor:
     return gradient  # type: ignore[no-any-return]
 
 
-# --- making tensors -----------------------------------------------------------------------------------------------------
+# --- making tensors -------------------------------------------------------------------------------
 
 
 def tensor(
-    data: Any, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False, name: str | None = None
+    data: Any,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+    name: str | None = None,
 ) -> Tensor:
     """Make a tensor from a number, nested lists, an array or a buffer; the values are copied.
 
@@ -515,7 +542,9 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
                 array = array.astype(get_default_dtype())
     kind = NUMPY.kind(array) if type(array) is np.ndarray else "f"
     if kind not in "fib":
-        raise DTypeError(f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported")
+        raise DTypeError(
+            f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported"
+        )
     if type(array) is np.ndarray and not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return array
@@ -607,7 +636,7 @@ def rand(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     return _made(np.asarray(generator().random(_spread(shape))), dtype, requires_grad, name)
 
 
-# --- recording ------------------------------------------------------------------------------------------------------------
+# --- recording ------------------------------------------------------------------------------------
 
 
 def no_grad() -> Recording:
@@ -630,7 +659,7 @@ def is_grad_enabled() -> bool:
     return _core.is_recording()  # type: ignore[no-any-return]
 
 
-# --- methods and NumPy's functions from the page ----------------------------------------------------------------------------
+# --- methods and NumPy's functions from the page --------------------------------------------------
 
 _METHODS = (
     "abs argmax argmin chunk clip cos cumsum erf exp expm1 flip isfinite isnan log log1p log_softmax logsumexp matmul max mean min "
@@ -667,9 +696,20 @@ def _connect() -> None:
     for name in shared.split():
         NUMPY_FUNCTIONS[name] = getattr(ops, name)
     NUMPY_FUNCTIONS.update(
-        max=ops.max, amax=ops.max, min=ops.min, amin=ops.min, transpose=_numpy_transpose, shape=lambda x: x.shape,
-        ndim=lambda x: x.ndim, size=lambda x: x.size, zeros_like=zeros_like, ones_like=ones_like, concat=ops.concatenate,
-        permute_dims=ops.permute, dot=ops.matmul, pad=_numpy_pad,
+        max=ops.max,
+        amax=ops.max,
+        min=ops.min,
+        amin=ops.min,
+        transpose=_numpy_transpose,
+        shape=lambda x: x.shape,
+        ndim=lambda x: x.ndim,
+        size=lambda x: x.size,
+        zeros_like=zeros_like,
+        ones_like=ones_like,
+        concat=ops.concatenate,
+        permute_dims=ops.permute,
+        dot=ops.matmul,
+        pad=_numpy_pad,
     )
 
 
@@ -689,8 +729,21 @@ _core.bind_operators(
     **{
         name: PAGE.records[name]
         for name in (
-            "add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "less", "less_equal", "equal", "not_equal", "greater",
-            "greater_equal", "getitem",
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "pow",
+            "matmul",
+            "neg",
+            "abs",
+            "less",
+            "less_equal",
+            "equal",
+            "not_equal",
+            "greater",
+            "greater_equal",
+            "getitem",
         )
     }
 )

@@ -1,4 +1,4 @@
-"""Tapes made by hand, with the structure that recurrent layers record and numbers that no library computed."""
+"""Tapes made by hand, structured as recurrent layers record them, with numbers from no library."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ class FakeTape:
         yield
         del self.path[len(self.path) - len(parts) :]
 
-    def leaf(
-        self, kind: str, shape: tuple[int, ...], name: str | None = None, integer: bool = False
-    ) -> FakeNode:
+    def leaf(self, kind: str, shape: tuple[int, ...], name: str | None = None, integer: bool = False) -> FakeNode:
         size = int(np.prod(shape, dtype=int))
         if integer:
             value = np.arange(1, size + 1, dtype=np.int64).reshape(shape) % 7
@@ -166,9 +164,7 @@ def lstm(
                     total = tape.op("add", tape.op("affine", x, w, b), tape.op("affine", h, u, b2))
                     out[gate] = tape.op("tanh" if gate == "cell" else "sigmoid", total)
             keep = tape.op("mul", out["forget"], c)
-            c = tape.op(
-                "add", keep, tape.op("mul", out["input"], out["cell"]), name=f"c[{t}]" if named else None
-            )
+            c = tape.op("add", keep, tape.op("mul", out["input"], out["cell"]), name=f"c[{t}]" if named else None)
             h = tape.op("mul", out["output"], tape.op("tanh", c), name=f"h[{t}]" if named else None)
             hs.append(h)
         if loss and losses_inside:

@@ -17,7 +17,7 @@ def leaf(*shape, seed=0, dtype="float64", name=None):
     return mg.tensor(values, requires_grad=True, name=name)
 
 
-# --- edges ----------------------------------------------------------------------------------------------------------------
+# --- edges ----------------------------------------------------------------------------------------
 
 
 def test_diamond_counts_every_route():
@@ -68,7 +68,7 @@ def test_a_seed_gradient_is_left_alone():
     assert a.grad.tolist() == [3.0, 6.0, 9.0]
 
 
-# --- depth and release ------------------------------------------------------------------------------------------------------
+# --- depth and release ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -163,7 +163,7 @@ def test_a_function_that_saves_its_result_is_freed():
         gc.enable()
 
 
-# --- backward's rules ---------------------------------------------------------------------------------------------------------
+# --- backward's rules -----------------------------------------------------------------------------
 
 
 def test_gradients_accumulate_and_none_resets():
@@ -276,7 +276,7 @@ def test_a_hook_may_not_change_the_shape():
         (x * 2).sum().backward()
 
 
-# --- in-place changes ----------------------------------------------------------------------------------------------------------
+# --- in-place changes -----------------------------------------------------------------------------
 
 
 def test_changing_a_saved_array_is_named():
@@ -286,7 +286,9 @@ def test_changing_a_saved_array_is_named():
         y = (x * w).sum()
     with mg.no_grad():
         w.add_(1.0)
-    with pytest.raises(GraphError, match=r"mul in t=3: its operand 'b' \(tensor 'W'\), shape \(3,\), was changed in place"):
+    with pytest.raises(
+        GraphError, match=r"mul in t=3: its operand 'b' \(tensor 'W'\), shape \(3,\), was changed in place"
+    ):
         y.backward()
 
 
@@ -322,7 +324,7 @@ def test_in_place_on_a_recorded_tensor_is_refused():
         x[0] = mg.ones(7, dtype="float64")
 
 
-# --- threads ---------------------------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 def test_recording_is_per_thread():
@@ -369,7 +371,7 @@ def test_sweeps_in_threads_over_shared_leaves():
         np.testing.assert_allclose(results[k], x.T @ ((1 - np.tanh(a) ** 2) * a + np.tanh(a)), rtol=1e-12)
 
 
-# --- tapes -----------------------------------------------------------------------------------------------------------------------
+# --- tapes ----------------------------------------------------------------------------------------
 
 
 def test_a_tape_sees_everything_in_order():
@@ -397,7 +399,9 @@ def test_a_tape_sees_everything_in_order():
 def test_a_tape_records_what_needs_no_gradient():
     with mg.Tape() as tape:
         y = mg.ones(2) + mg.ones(2)
-    assert [n.op for n in tape.nodes] == ["input", "input", "add"] and not tape.nodes[2].requires_grad and y.node is None
+    assert (
+        [n.op for n in tape.nodes] == ["input", "input", "add"] and not tape.nodes[2].requires_grad and y.node is None
+    )
 
 
 def test_outside_a_tape_nothing_is_kept():
@@ -414,7 +418,7 @@ def test_bad_detail_and_scope():
         mg.scope("")
 
 
-# --- functions ------------------------------------------------------------------------------------------------------------------
+# --- functions ------------------------------------------------------------------------------------
 
 
 class Hypot(mg.Function):
@@ -479,7 +483,7 @@ def test_function_misuse_is_named():
         Shape.apply(3.0)
 
 
-# --- the page ------------------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def test_every_record_reads_its_rules():

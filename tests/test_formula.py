@@ -1,6 +1,7 @@
 """The language of the page: each way of printing a formula is read back and evaluated by Python itself."""
 
 import math
+import pickle
 import random
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minigrad.errors import FormulaError
+from minigrad.errors import FormulaError, MissingExtraError, where
 from minigrad.formula import (
     CUDA_PREAMBLE,
     INTRINSICS,
@@ -589,3 +590,30 @@ def test_unknown_words_come_with_the_nearest_known_one():
 def test_numbers_are_plain_finite_and_unsigned(number):
     with pytest.raises(FormulaError):
         Number(number)
+
+
+# ----------------------------------------------------------------------------------- the errors themselves
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        (
+            ("matmul", "t=3/lstm", [("a", (8, 32)), ("b", (31,))], "fix b"),
+            "matmul(a, b) in t=3/lstm: a (8, 32), b (31,); fix b",
+        ),
+        (("tanh", None), "tanh"),
+        (("tanh", "t=2"), "tanh in t=2"),
+        ((None, "t=2", [], "look there"), "in t=2; look there"),
+        ((None, None, [("x", ())]), "x ()"),
+        ((None, None, [], "only advice"), "only advice"),
+    ],
+)
+def test_where_leaves_out_what_is_unknown(parts, sentence):
+    assert where(*parts) == sentence
+
+
+def test_missing_extra_survives_pickling():
+    error = pickle.loads(pickle.dumps(MissingExtraError("a PDF picture", "render")))
+    assert isinstance(error, ImportError)
+    assert str(error) == 'a PDF picture needs an optional package: pip install "minigrad-tape[render]"'

@@ -7,8 +7,8 @@
      and scopes        ---------->  ViewNode 18: "W x + b"     ------>  "⋯ 988 steps"  ---->  SVG, DOT, page
                                     ViewEdge 17 -> 18, "x", ∂⁺
 
-Nothing in a view is an array, a tensor or a live node: it can be written to JSON, read back, and compared. Node
-identities are the positions on the tape; folding removes nodes and adds counted ones but renames nobody.
+Nothing in a view is an array, a tensor or a live node: it can be written to JSON, read back and compared.
+Node identities are the positions on the tape; folding removes nodes and adds counted ones but renames nobody.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ NUMBERS_KEPT = 64
 _SYMBOLS = {
     "mul": "⊙", "add": "+", "sub": "−", "div": "÷", "neg": "−", "matmul": "×", "pow": "xⁿ", "square": "x²",
     "sigmoid": "σ", "sqrt": "√", "sum": "Σ", "prod": "Π", "mean": "mean", "exp": "exp", "log": "log",
-    "affine": "W x + b", "cross_entropy": "ℒ", "getitem": "[ ]", "concatenate": "concat", "embedding": "embed",
+    "affine": "W x + b", "cross_entropy": "ℒ", "getitem": "[ ]", "concatenate": "concat",
+    "embedding": "embed",
     "transpose": "ᵀ", "reciprocal": "1/x", "abs": "|x|",
 }  # fmt: skip
 _LOSSES = ("cross_entropy", "mse", "half_squared_error", "nll", "ctc")
 _GATE = re.compile(r"^(\w+) (?:gate|input)$")
 _GATE_LETTER = {
-    "forget": "f", "input": "i", "cell": "g", "block": "g", "output": "o", "reset": "r", "update": "z", "new": "n",
-    "candidate": "n",
+    "forget": "f", "input": "i", "cell": "g", "block": "g", "output": "o", "reset": "r", "update": "z",
+    "new": "n", "candidate": "n",
 }  # fmt: skip
 _INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(\d+)\]?$")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -62,7 +63,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class ViewNode:
-    """One operation, leaf or fold. `step` is the time step it is drawn in, `time` the one it was recorded in."""
+    """One operation, leaf or fold; `time` is the step it was recorded in, `step` the one it is drawn in."""
 
     id: int
     op: str
@@ -143,7 +144,7 @@ class View:
         return tuple(sorted({n.step for n in self.nodes if n.step is not None}))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the view as dictionaries, lists, strings and numbers; fields that hold their default are left out."""
+        """Return the view as dictionaries, lists, strings and numbers, without the fields that hold defaults."""
         return {
             "format": FORMAT,
             "show": list(self.show),
@@ -154,9 +155,7 @@ class View:
     def to_json(self, indent: int | None = None) -> str:
         """Return the view as JSON text: the same view, the same bytes. Infinities and NaN are strings."""
         separators = (",", ":") if indent is None else (",", ": ")
-        return json.dumps(
-            self.as_dict(), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False
-        )
+        return json.dumps(self.as_dict(), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> View:
@@ -190,9 +189,7 @@ def gate_letter(gate: str | None) -> str | None:
     return _GATE_LETTER.get(gate or "")
 
 
-def view_of(
-    tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View], View] | None = None
-) -> View:
+def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View], View] | None = None) -> View:
     """Return the plain-data picture of a tape.
 
     Args:
@@ -270,8 +267,10 @@ def fold(
     """Return the view with groups of nodes replaced by counted nodes.
 
     Args:
-        by: ``"time"`` folds the steps that are not in `keep` (neighbouring ones into one node), ``"layer"`` what
-            was recorded in one layer, ``"gate"`` each gate of each step, and a function what it gives one name.
+        view: what to fold; it stays as it is.
+        by: ``"time"`` folds the steps that are not in `keep` (neighbouring ones into one node), ``"layer"``
+            what was recorded in one layer, ``"gate"`` each gate of each step, and a function what it gives one
+            name.
         keep: with ``"time"`` the steps to leave as they are (the first three and the last two if not given);
             otherwise the node ids to leave as they are.
 
@@ -302,7 +301,7 @@ def unroll(view: View) -> View:
 
 
 def columns(view: View) -> dict[int, int | None]:
-    """Return for every node its step or, if it has none, the latest step it depends on (None before all steps)."""
+    """Return every node's step or, if it has none, the latest step it depends on (None before all steps)."""
     column: dict[int, int | None] = {n.id: n.step for n in view.nodes}
     parents: dict[int, list[int]] = {n.id: [] for n in view.nodes}
     for e in view.edges:
@@ -317,7 +316,7 @@ def columns(view: View) -> dict[int, int | None]:
 def elide(view: View, limit: int = 400, keep: int = 60) -> View:
     """Return the view with its middle folded into one node if it has more than `limit` nodes.
 
-    For long computations without time steps; the first and the last `keep` operations stay, and so do all leaves.
+    For long computations without time steps; the first and the last `keep` operations stay, as do all leaves.
     """
     ops = [n.id for n in view.nodes if n.kind not in ("parameter", "input")]
     if len(view) <= limit or len(ops) <= 2 * keep:
@@ -398,9 +397,7 @@ def _summary(array: Any, dtype: str) -> Summary:
     return Summary(low, high, mean, norm, numbers)
 
 
-def _summarised(
-    node: ViewNode, recorded: list[Any], position: dict[int, int], show: tuple[str, ...]
-) -> ViewNode:
+def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], show: tuple[str, ...]) -> ViewNode:
     if node.id < 0:
         return node
     source = recorded[position[node.id]]
@@ -414,7 +411,7 @@ def _summarised(
 
 
 def _with_steps(view: View) -> View:
-    """Give every step the untimed nodes that repeat with it: x_t taken from a sequence, logits, losses, targets."""
+    """Give every step the untimed nodes that repeat with it: slices of a sequence, logits, losses, targets."""
     step = {n.id: n.time for n in view.nodes}
     by_id = {n.id: n for n in view.nodes}
     steps = {t for t in step.values() if t is not None}
@@ -509,7 +506,7 @@ def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode]) -> str:
         return "cell" if stem.group() == "c" else "hidden"
     if source.step is None:
         return "data"
-    # without names: what a step multiplies elementwise is a memory, what it sends through a matrix is an output
+    # without names: what is multiplied elementwise is a memory, what goes through a matrix an output
     if target.op == "mul" and source.op == "add":
         return "cell"
     return "hidden" if target.op in ("affine", "matmul", "einsum") else "data"
@@ -639,9 +636,7 @@ def _record(item: Any) -> dict[str, Any]:
         if isinstance(value, Summary):
             value = _record(value)
         elif isinstance(value, tuple):
-            value = [
-                _finite(v) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for v in value
-            ]
+            value = [_finite(v) if isinstance(v, float) else list(v) if isinstance(v, tuple) else v for v in value]
         elif isinstance(value, float):
             value = _finite(value)
         record[name] = value

@@ -55,9 +55,7 @@ def loops(op: Any, formula: Any) -> tuple[list[str], str]:
         body = "g" if identity else f"g * ({formula.to_c(rule.expr)})"
         functions.append(function(f"{op.name}_d_{operand}", ["g", *names], body))
         rows.append(f"{{MG_BOTH({op.name}_d_{operand}), {' | '.join(bits) or '0'}, {int(identity)}}}")
-    table = (
-        f'{{"{op.name}", {len(op.operands)}, {len(op.params)}, MG_BOTH({op.name}), {{{", ".join(rows)}}}}},'
-    )
+    table = f'{{"{op.name}", {len(op.operands)}, {len(op.params)}, MG_BOTH({op.name}), {{{", ".join(rows)}}}}},'
     return functions, table
 
 
@@ -65,8 +63,7 @@ def function(name: str, names: list[str], body: str) -> str:
     parameters = ", ".join(f"V {n}" for n in names)
     values = ", ".join(f"v[{k}]" for k in range(len(names)))
     return (
-        f"MG_INLINE V MG_NAME(e_{name})({parameters}) {{ return {body}; }}\n"
-        f"MG_LOOP({len(names)}, {name}, {values})\n"
+        f"MG_INLINE V MG_NAME(e_{name})({parameters}) {{ return {body}; }}\nMG_LOOP({len(names)}, {name}, {values})\n"
     )
 
 
@@ -78,7 +75,9 @@ def main() -> list[str]:
     files = {
         "elementwise.h": "/* Generated from the element-wise page: one loop per value and per partial derivative. */\n"
         + "".join(text for functions, _ in parts for text in functions),
-        "elementwise_table.h": "/* Generated from the element-wise page. */\n" + "\n".join(row for _, row in parts) + "\n",
+        "elementwise_table.h": "/* Generated from the element-wise page. */\n"
+        + "\n".join(row for _, row in parts)
+        + "\n",
     }
     OUTPUT.mkdir(exist_ok=True)
     written = []

@@ -17,8 +17,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from .. import _core, ops
 from ..errors import ShapeError, UsageError
 from ..tensor import Tensor, as_tensor, zeros
@@ -399,18 +397,20 @@ class RecurrentLayers(Recurrent):
         axis = 1 if self.batch_first and x.ndim == 3 else 0
         if x.shape[axis] == 0:
             raise ShapeError(f"{who}: a sequence of no steps has no output; the input has shape {x.shape}")
-        batch = x.shape[1 - axis : 2 - axis] if x.ndim == 3 else ()
+        batch = (x.shape[1 - axis],) if x.ndim == 3 else ()
         count = self.num_layers * len(self._directions)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.unit.states)]
         states = self._states(given, [(count, *batch, size) for size in sizes])
         run = self._spelled if _core.is_watched() else self._stepped
         y, final = run(x, axis, states)
-        h_n, *rest = (ops.stack(*parts) for parts in zip(*final, strict=True))
-        return y, (h_n, *rest)
+        return y, tuple(
+            name(ops.stack(*parts), f"{word}_n", None)
+            for word, parts in zip(self.unit.states, zip(*final, strict=True), strict=True)
+        )
 
-    def _between(self, x: Tensor, layer: int) -> Tensor:
+    def _between(self, x: Tensor) -> Tensor:
         """Apply dropout between layers while training."""
-        return dropped(x, self.dropout) if self.dropout and self.training and layer else x
+        return dropped(x, self.dropout) if self.dropout and self.training else x
 
     def _stepped(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
         """Run for speed: nobody looks inside."""
@@ -418,7 +418,7 @@ class RecurrentLayers(Recurrent):
         unit, steps = self.unit, x.shape[axis]
         at = [(slice(None),) * axis + (t,) for t in range(steps)]
         for layer in range(self.num_layers):
-            x = self._between(x, layer)
+            x = self._between(x) if layer else x
             flat = x if x.ndim == 2 else ops.reshape(x, (-1, x.shape[-1]))
             outputs = []
             for direction in self._directions:
@@ -444,24 +444,208 @@ class RecurrentLayers(Recurrent):
         """Run for readers: a scope for every layer, direction, step and gate, and a name for every value."""
         final: list[State] = []
         unit, steps = self.unit, x.shape[axis]
-        xs: list[Tensor] = []
+        xs: list[Any] = [None] * steps
         for layer in range(self.num_layers):
             outputs: list[list[Any]] = []
             for direction in self._directions:
-                forward = "forward" if self.bidirectional else ""
+                back = bool(direction)
                 w = self._weights(f"_l{layer}{direction}")
-                with scopes(f"layer {layer}", "reverse" if direction else forward):
+                with scopes(f"layer {layer}", "reverse" if back else "forward" if self.bidirectional else ""):
                     maps = unit.parts(w)
                     project = None if w.hr is None else affine(w.hr, None)
                     state = tuple(
-                        name(s[len(final)], word, steps if direction else -1)
+                        name(s[len(final)], word, steps if back else -1)
                         for word, s in zip(unit.states, states, strict=True)
                     )
                     hs: list[Any] = [None] * steps
-                    for t in reversed(range(steps)) if direction else range(steps):
+                    for t in reversed(range(steps)) if back else range(steps):
                         with _core.scope(f"t={t}"):
-                            if len(xs) == t or layer == 0 and direction:
-                                pass
-                            hs[t] = None
+                            if xs[t] is None:
+                                xs[t] = name(x[(slice(None),) * axis + (t,)], "x", t)
+                            state = unit.spell(xs[t], state, maps, t)
+                            if project is not None:
+                                name(state[0], "m", t)  # the block's output before the projection (Sak et al. 2014)
+                                state = (name(project(state[0]), "h", t), *state[1:])
+                        hs[t] = state[0]
                 outputs.append(hs)
-        return x, final
+                final.append(state)
+            last = layer == self.num_layers - 1
+            for t in range(steps):
+                with scopes(f"layer {layer}", f"t={t}"):
+                    xs[t] = outputs[0][t]
+                    if self.bidirectional:
+                        xs[t] = name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y", t)
+                    if not last:
+                        xs[t] = self._between(xs[t])
+        return name(ops.stack(*xs, axis=axis), "output", None), final
+
+    def extra_repr(self) -> str:
+        """Say the sizes and every option that is not at its default."""
+        defaults = {
+            "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0
+        }
+        chosen = [f"{k}={getattr(self, k)}" for k, plain in defaults.items() if getattr(self, k) != plain]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *chosen])
+
+
+class RNN(RecurrentLayers):
+    """A simple recurrent network (Elman 1990) over a sequence: ``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, or with relu.
+
+    Args:
+        input_size, hidden_size: I and H.
+        num_layers: how many are stacked, each reading the outputs of the one below.
+        nonlinearity: "tanh" or "relu".
+        bias: whether the units have ``bias_ih`` and ``bias_hh``.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        dropout: probability of dropping elements between layers while training.
+        bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
+        device, dtype: of the parameters.
+
+    Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
+    Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
+    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
+    ``weight_ih_lk`` (H, I), for layers above the first (H, D * H); ``weight_hh_lk`` (H, H); ``bias_ih_lk``, ``bias_hh_lk`` (H,).
+
+    Raises:
+        UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
+
+    >>> import minigrad as mg
+    >>> out, h_n = mg.nn.RNN(2, 3)(mg.ones(5, 7, 2))
+    >>> out.shape, h_n.shape
+    ((5, 7, 3), (1, 7, 3))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            ElmanUnit(nonlinearity), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
+            device, dtype,
+        )
+        self.nonlinearity = nonlinearity
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+        """Return outputs and final states."""
+        y, (h_n,) = self._run(input, hx)
+        return y, h_n
+
+    def extra_repr(self) -> str:
+        """Say the sizes and every option that is not at its default."""
+        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
+
+
+class LSTM(RecurrentLayers):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) over a sequence.
+
+    ``i, f, o = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`` and ``g = tanh(…)`` with rows of their own;
+    ``c_t = f * c_{t-1} + i * g``; ``h_t = o * tanh(c_t)``.
+
+    Args:
+        input_size, hidden_size: I and H.
+        num_layers: how many are stacked, each reading the outputs of the one below.
+        bias: whether the units have ``bias_ih`` and ``bias_hh``.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        dropout: probability of dropping elements between layers while training.
+        bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
+        proj_size: P > 0 makes h smaller, ``h_t = W_hr (o * tanh(c_t))`` (Sak et al. 2014); otherwise P below is H.
+        device, dtype: of the parameters.
+
+    Call with x (T, N, I), or (T, I) without a batch, and (h_0, c_0): (num_layers * D, N, P) and (num_layers * D, N, H), by default
+    zeros. Returns ``out, (h_n, c_n)``: the outputs (T, N, D * P) and the final states, of the initial ones' shapes.
+    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
+    ``weight_ih_lk`` (4H, I), for layers above the first (4H, D * P); ``weight_hh_lk`` (4H, P); ``bias_ih_lk``, ``bias_hh_lk`` (4H,);
+    with a projection ``weight_hr_lk`` (P, H). Rows in the order i, f, g, o.
+
+    Raises:
+        UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
+
+    >>> import minigrad as mg
+    >>> out, (h_n, c_n) = mg.nn.LSTM(2, 3)(mg.ones(5, 7, 2))
+    >>> out.shape, h_n.shape, c_n.shape
+    ((5, 7, 3), (1, 7, 3), (1, 7, 3))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            LSTMUnit(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,
+            dtype,
+        )
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return outputs and final states."""
+        y, (h_n, c_n) = self._run(input, hx)
+        return y, (h_n, c_n)
+
+
+class GRU(RecurrentLayers):
+    """A gated recurrent unit (Cho et al. 2014) over a sequence; the reset gate acts after the product, as in PyTorch and cuDNN.
+
+    ``r, z = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, each with rows of its own;
+    ``n = tanh(W_in x_t + b_in + r * (W_hn h_{t-1} + b_hn))``; ``h_t = (1 - z) * n + z * h_{t-1}``.
+
+    Args:
+        input_size, hidden_size: I and H.
+        num_layers: how many are stacked, each reading the outputs of the one below.
+        bias: whether the units have ``bias_ih`` and ``bias_hh``.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        dropout: probability of dropping elements between layers while training.
+        bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
+        device, dtype: of the parameters.
+
+    Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
+    Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
+    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
+    ``weight_ih_lk`` (3H, I), for layers above the first (3H, D * H); ``weight_hh_lk`` (3H, H); ``bias_ih_lk``, ``bias_hh_lk`` (3H,).
+    Rows in the order r, z, n.
+
+    Raises:
+        UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
+
+    >>> import minigrad as mg
+    >>> out, h_n = mg.nn.GRU(2, 3, bidirectional=True)(mg.ones(5, 7, 2))
+    >>> out.shape, h_n.shape
+    ((5, 7, 6), (2, 7, 3))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            GRUUnit(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+        )
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+        """Return outputs and final states."""
+        y, (h_n,) = self._run(input, hx)
+        return y, h_n

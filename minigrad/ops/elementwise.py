@@ -20,12 +20,19 @@ def _bounds(operands: tuple[Any, ...], low: float | None, high: float | None) ->
     return {"low": least if low is None else low, "high": most if high is None else high}
 
 
-# --- arithmetic -------------------------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 add = elementwise("add(a, b)", value="a + b", d_a="1", d_b="1", doc="Sum.")
 sub = elementwise("sub(a, b)", value="a - b", d_a="1", d_b="-1", numpy="subtract", doc="Difference.")
 mul = elementwise("mul(a, b)", value="a * b", d_a="b", d_b="a", numpy="multiply", doc="Product.")
 div = elementwise(
-    "div(a, b)", value="a / b", d_a="1 / b", d_b="-y / b", domain={"b": (0.5, 2.0)}, floats=True, numpy="true_divide", doc="Quotient."
+    "div(a, b)",
+    value="a / b",
+    d_a="1 / b",
+    d_b="-y / b",
+    domain={"b": (0.5, 2.0)},
+    floats=True,
+    numpy="true_divide",
+    doc="Quotient.",
 )
 pow = elementwise(
     "pow(a, b)",
@@ -44,29 +51,41 @@ reciprocal = elementwise(
 square = elementwise("square(x)", value="x * x", d_x="2 * x", doc="Square.")
 sqrt = elementwise("sqrt(x)", value="sqrt(x)", d_x="0.5 / y", domain={"x": POSITIVE}, floats=True, doc="Square root.")
 rsqrt = elementwise(
-    "rsqrt(x)", value="rsqrt(x)", d_x="-0.5 * y / x", domain={"x": POSITIVE}, floats=True, doc="One over the square root."
+    "rsqrt(x)",
+    value="rsqrt(x)",
+    d_x="-0.5 * y / x",
+    domain={"x": POSITIVE},
+    floats=True,
+    doc="One over the square root.",
 )
 abs = elementwise("abs(x)", value="abs(x)", d_x="sign(x)", numpy="absolute", doc="Absolute value; derivative 0 at 0.")
 sign = elementwise("sign(x)", value="sign(x)", d_x="0", doc="Sign; its derivative is 0 everywhere.")
 
-# --- exponentials and logarithms ----------------------------------------------------------------------------------------
+# --- exponentials and logarithms ------------------------------------------------------------------
 exp = elementwise("exp(x)", value="exp(x)", d_x="y", floats=True, doc="Exponential.")
 expm1 = elementwise("expm1(x)", value="expm1(x)", d_x="y + 1", floats=True, doc="exp(x) - 1, exact near 0.")
 log = elementwise("log(x)", value="log(x)", d_x="1 / x", domain={"x": POSITIVE}, floats=True, doc="Natural logarithm.")
 log1p = elementwise(
-    "log1p(x)", value="log1p(x)", d_x="1 / (1 + x)", domain={"x": (-0.6, 3.0)}, floats=True, doc="log(1 + x), exact near 0."
+    "log1p(x)",
+    value="log1p(x)",
+    d_x="1 / (1 + x)",
+    domain={"x": (-0.6, 3.0)},
+    floats=True,
+    doc="log(1 + x), exact near 0.",
 )
 
-# --- activations ----------------------------------------------------------------------------------------------------------
+# --- activations ----------------------------------------------------------------------------------
 # tanh' is factored: as |y| -> 1 no digit is lost.
 tanh = elementwise("tanh(x)", value="tanh(x)", d_x="(1 - y) * (1 + y)", floats=True, doc="Hyperbolic tangent.")
 sigmoid = elementwise("sigmoid(x)", value="sigmoid(x)", d_x="y * (1 - y)", floats=True, doc="Logistic function.")
 softplus = elementwise(
-    "softplus(x)", value="softplus(x)", d_x="sigmoid(x)", floats=True, doc="log(1 + exp(x)), without overflow."
+    "softplus(x)",
+    value="softplus(x)",
+    d_x="sigmoid(x)",
+    floats=True,
+    doc="log(1 + exp(x)), without overflow.",
 )
-relu = elementwise(
-    "relu(x)", value="maximum(x, 0)", d_x="where(x > 0, 1, 0)", doc="Rectifier; derivative 0 at 0."
-)
+relu = elementwise("relu(x)", value="maximum(x, 0)", d_x="where(x > 0, 1, 0)", doc="Rectifier; derivative 0 at 0.")
 leaky_relu = elementwise(
     "leaky_relu(x; slope=0.01)",
     value="where(x > 0, x, slope * x)",
@@ -82,7 +101,11 @@ elu = elementwise(
     doc="Exponential linear unit (Clevert et al. 2016).",
 )
 silu = elementwise(
-    "silu(x)", value="x * sigmoid(x)", d_x="sigmoid(x) * (1 + x * sigmoid(-x))", floats=True, doc="x times its logistic function."
+    "silu(x)",
+    value="x * sigmoid(x)",
+    d_x="sigmoid(x) * (1 + x * sigmoid(-x))",
+    floats=True,
+    doc="x times its logistic function.",
 )
 gelu = elementwise(
     "gelu(x)",
@@ -92,12 +115,12 @@ gelu = elementwise(
     doc="Gaussian error linear unit, exact form (Hendrycks and Gimpel 2016).",
 )
 
-# --- trigonometry and the error function ---------------------------------------------------------------------------------
+# --- trigonometry and the error function ----------------------------------------------------------
 sin = elementwise("sin(x)", value="sin(x)", d_x="cos(x)", floats=True, doc="Sine.")
 cos = elementwise("cos(x)", value="cos(x)", d_x="-sin(x)", floats=True, doc="Cosine.")
 erf = elementwise("erf(x)", value="erf(x)", d_x="2 / sqrt(pi) * exp(-x * x)", floats=True, doc="Error function.")
 
-# --- choice -----------------------------------------------------------------------------------------------------------------
+# --- choice ---------------------------------------------------------------------------------------
 # At a tie each operand gets half, so that the sum over both operands is the derivative along a = b.
 maximum = elementwise(
     "maximum(a, b)",

@@ -53,9 +53,7 @@ class Rendered:
         if self.format == "html":
             # a frame of its own, so that two pages in one notebook do not share ids
             page = html.escape(str(self.data), quote=True)
-            bundle["text/html"] = (
-                f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
-            )
+            bundle["text/html"] = f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
         return bundle
 
 
@@ -116,9 +114,7 @@ def render(
         carried = ("shape", "value", "grad", "local") if kind in ("html", "json") else shown
         view = view_of(source, show=carried, fold_with=shorten)
     else:
-        raise UsageError(
-            f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()"
-        )
+        raise UsageError(f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()")
 
     svg, who = None, "none"
     data: str | bytes
@@ -141,9 +137,7 @@ def render(
     written = None
     if path is not None:
         written = write_whole(path, data.encode() if isinstance(data, str) else data)
-    summary = (
-        f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
-    )
+    summary = f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
     return Rendered(data, kind, who, written, svg, summary)
 
 

@@ -26,8 +26,8 @@ def quote(text: str) -> str:
 def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str:
     """Return the view as one DOT graph: a cluster a step in the order of time, every parameter once.
 
-    Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. Time runs with the
-    ranks, held in order by what one step hands to the next; parameters and inputs do not constrain them.
+    Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. Time runs
+    with the ranks, held in order by what one step hands to the next; parameters and inputs do not constrain them.
     """
     colours = theme_named(theme)
     label = symbols(view)

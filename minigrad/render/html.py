@@ -19,7 +19,7 @@ _FACES = (
 
 
 def to_page(view: View, svg: str, theme: str = "light", title: str | None = None) -> str:
-    """Return an HTML document that needs nothing beside itself; without JavaScript it still shows the picture."""
+    """Return an HTML document that needs nothing else; without JavaScript it still shows the picture."""
     colours = theme_named(theme)
     label = symbols(view)
     keys = {n.id: n.key for n in view.nodes}
@@ -38,8 +38,7 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
         .replace("\u2029", "\\u2029")
     )
     variables = {
-        name: getattr(colours, name)
-        for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
+        name: getattr(colours, name) for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
     }
     css = ":root{" + "".join(f"--{k.replace('_', '-')}:{v};" for k, v in variables.items()) + "}"
     name = title or "Computation graph"

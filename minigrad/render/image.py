@@ -1,4 +1,4 @@
-"""What other programs do for us: order a step (Graphviz), make PNG and PDF, and put a finished file in its place."""
+"""What other programs do for us: order a step (Graphviz), make PNG and PDF, put a finished file in place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIDEST_PNG = 32000
 
 
 def arranger(engine: str | None = None) -> Arrange | None:
-    """Return what orders the steps: the engine asked for, else the first that is installed, else None for our own.
+    """Return what orders the steps: the engine asked for, else the first installed one, else None for our own.
 
     Raises:
         UsageError: there is no engine of this name, or system `dot` was asked for and is not on the path.
@@ -41,14 +41,12 @@ def arranger(engine: str | None = None) -> Arrange | None:
             if engine == "graphviz-pure":
                 raise MissingExtraError("The layout engine graphviz-pure", "render")
             if engine == "dot":
-                raise UsageError(
-                    "the program 'dot' is not on the path: install Graphviz or choose another engine"
-                )
+                raise UsageError("the program 'dot' is not on the path: install Graphviz or choose another engine")
     return None
 
 
 def _packaged() -> str | None:
-    """Return the program that the package graphviz-pure installed, wherever this environment keeps programs."""
+    """Return the program of the package graphviz-pure, wherever this environment keeps programs."""
     try:
         listed = importlib.metadata.files("graphviz-pure") or []
     except importlib.metadata.PackageNotFoundError:
@@ -62,7 +60,7 @@ def _packaged() -> str | None:
 
 
 class _Engine:
-    """Orders the items of a plan by running `dot`; what it cannot do in time it leaves to us, unless it was chosen."""
+    """Orders a plan by running `dot`; what it cannot do in time it leaves to us, unless it was chosen."""
 
     def __init__(self, name: str, program: str, strict: bool) -> None:
         self.name, self.program, self.strict = name, program, strict
@@ -87,9 +85,7 @@ class _Engine:
         if not failure and len(x) == len(layers.row):
             return self.name, [x[i] for i in range(len(layers.row))]
         if self.strict:
-            raise MinigradError(
-                f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}"
-            )
+            raise MinigradError(f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}")
         return None
 
 
@@ -100,8 +96,7 @@ def _question(layers: Layers) -> str:
     ]
     for row in layers.rows:
         items = "".join(
-            f"{i} [width={max(layers.width[i], 2) / 72:.4f}, height={max(layers.height[i], 2) / 72:.4f}];"
-            for i in row
+            f"{i} [width={max(layers.width[i], 2) / 72:.4f}, height={max(layers.height[i], 2) / 72:.4f}];" for i in row
         )
         lines.append(f"{{rank=same; {items}}}")
     lines += [f"{a} -> {b} [weight={max(1, round(w))}];" for a, b, w in layers.links]

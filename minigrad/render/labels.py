@@ -1,4 +1,4 @@
-"""How nodes and edges are called in a picture: symbols, subscripts, numbers in small places, sentences for tips."""
+"""How nodes and edges are called in a picture: symbols, subscripts, short numbers, sentences for tips."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def symbols(view: View) -> dict[int, tuple[str, bool]]:
-    """Return the label of every node as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
+    """Return every node's label as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
     by_id = {n.id: n for n in view.nodes}
     feeds: dict[int, dict[int, ViewEdge]] = {}
     gates: dict[int, set[str]] = {}
@@ -74,7 +74,7 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
 
 
 def parameter_letter(name: str | None) -> str:
-    """Return the letter a textbook gives a parameter: W for input weights, U for recurrent ones, b for biases."""
+    """Return a textbook's letter for a parameter: W for input weights, U for recurrent ones, b for biases."""
     text = (name or "").rsplit(".", 1)[-1]
     if text.startswith("weight_hh"):
         return "U"

@@ -1,7 +1,8 @@
 """From a view to a scene: every box, wire, rail and word of the picture with its place, whatever draws it.
 
-One step is planned and the plan repeated, so the work grows with the number of steps and never faster. Parameters
-stand once, on rails below the steps; what one step hands to the next runs in the corridor between their frames.
+One step is planned and the plan repeated, so the work grows with the number of steps and never faster.
+Parameters stand once, on rails below the steps; what one step hands to the next runs in the corridor between
+their frames.
 """
 
 from __future__ import annotations
@@ -110,8 +111,7 @@ class _Builder:
             elif column[n.id] is None:
                 early.append(n.id)
             elif all(
-                self.nodes[s].step is not None or s in on_top
-                for s in (self.edges[k].source for k in self.into[n.id])
+                self.nodes[s].step is not None or s in on_top for s in (self.edges[k].source for k in self.into[n.id])
             ):
                 on_top.add(n.id)
                 self.ceiling.append(n.id)
@@ -212,8 +212,8 @@ class _Builder:
         """One wire a result; a fold hands on several results, each on a wire of its own."""
         return (e.source, (e.carries or e.role) if self.nodes[e.source].kind == "fold" else "")
 
-    def _elsewhere(self, target: int, index: int) -> bool:
-        return self.home.get(target, index) != index
+    def _readers(self, id: int) -> list[int]:
+        return [self.edges[k].target for k in self.out[id]]
 
     def _riser_lines(self, target: int, ks: list[int]) -> list[int]:
         """On which of the parallel lines of a box each parameter climbs; a fold has one line a rail."""
@@ -276,8 +276,8 @@ class _Builder:
             tuple(cells), tuple(links),
             tuple((local[t], max(self._riser_lines(t, ks)) + 1, pitch) for t, ks in column.risers.items()),
             tuple(dict.fromkeys(entries)),
-            tuple(local[i] for i in column.ids if any(self.edges[k].target in self.ceiling_set for k in self.out[i])),
-            tuple(local[i] for i in column.ids if any(self._elsewhere(self.edges[k].target, index) for k in self.out[i])),
+            tuple(local[i] for i in column.ids if any(t in self.ceiling_set for t in self._readers(i))),
+            tuple(local[i] for i in column.ids if any(self.home.get(t, index) != index for t in self._readers(i))),
         )  # fmt: skip
         if problem not in self.cache:
             self.cache[problem] = solve(problem, self.arrange)
@@ -327,9 +327,7 @@ class _Builder:
                     else:
                         self.far.append(run)
         self.fold_wires: dict[int, list[str]] = {}
-        leaving = {
-            wire: self.edges[ks[0]].role for column in self.columns for wire, ks in column.entries.items()
-        }
+        leaving = {wire: self.edges[ks[0]].role for column in self.columns for wire, ks in column.entries.items()}
         for (source, carried), _ in sorted(leaving.items(), key=lambda item: _LEVEL[item[1]]):
             if carried:
                 self.fold_wires.setdefault(source, []).append(carried)
@@ -346,9 +344,7 @@ class _Builder:
         self.far_lanes = len(lane_ends)
         for run in self.far:
             self.corridor[run.index].append(run)
-            leave = _Run(
-                run.source, run.origin + 1, True, 0.0, [], run.carried, leaving=True, origin=run.origin
-            )
+            leave = _Run(run.source, run.origin + 1, True, 0.0, [], run.carried, leaving=True, origin=run.origin)
             if not any(r.leaving and r.wire == run.wire for r in self.corridor[run.origin + 1]):
                 self.corridor[run.origin + 1].append(leave)
 
@@ -455,11 +451,7 @@ class _Builder:
         self.rail_bottom = y
         widths: dict[int, float] = {}
         for i in self.row_of:
-            w = (
-                self._head(i)[0]
-                if self.nodes[i].kind == "parameter" and not self.depth[i]
-                else self._size(i)[0]
-            )
+            w = self._head(i)[0] if self.nodes[i].kind == "parameter" and not self.depth[i] else self._size(i)[0]
             widths[self.depth[i]] = max(widths.get(self.depth[i], 0.0), w)
         self.depth_width = widths
         deepest = max(widths, default=-1)
@@ -590,10 +582,8 @@ class _Builder:
                     w, h = self.sized[i]
                     self.exit[i] = (right, x + w / 2 if right else x, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
-                words: tuple[Words, ...] = ()
-                if n in plan.labels:
-                    words = self._note(k, *put(plan.labels[n]), anchor="middle")
-                self._wire(k, map(put, plan.routes[n]), "data", square=False, words=words)
+                note = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
+                self._wire(k, map(put, plan.routes[n]), "data", square=False, words=note)
             for k in column.loops:
                 e = self.edges[k]
                 self._wire(k, (self.at[e.source], self.at[e.target]), "data loop", square=False)
@@ -680,11 +670,7 @@ class _Builder:
         for i in self.ceiling:
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
-            own = [
-                self.top_at[e.source]
-                for e in (self.edges[k] for k in self.into[i])
-                if self.home.get(e.source) == c
-            ]
+            own = [self.top_at[e.source] for e in (self.edges[k] for k in self.into[i]) if self.home.get(e.source) == c]
             w, h = self._size(i)
             x = own[0][-1][0] if own else column.x + column.plan.width / 2
             x = max(x, edge_right.get((c, r), 0.0) + w / 2 + 16)
@@ -753,7 +739,7 @@ class _Builder:
                     continue
                 a, b = (source.x + source.width / 2, source.y), (target.x - target.width / 2, target.y)
                 if a[0] >= b[0] - 4:
-                    # a parameter that also makes the data: round the left of everything, up, and in from below
+                    # a parameter that also makes the data: round the left of all, up, and in from below
                     points = [(source.box[0], source.y), (6.0, source.y), (6.0, target.box[3] + 6),
                               (target.x, target.box[3] + 6), (target.x, target.box[3])]  # fmt: skip
                 elif abs(a[1] - b[1]) < 0.5:
@@ -761,9 +747,7 @@ class _Builder:
                 else:
                     x = b[0] - 9
                     points = [a, (x, a[1]), (x, b[1]), b]
-                style = (
-                    self.rail_style.get(self.edges[k].source, "rail r5") if source.shape == "note" else "data"
-                )
+                style = self.rail_style.get(self.edges[k].source, "rail r5") if source.shape == "note" else "data"
                 self._wire(k, points, style.replace("rail", "parameter"))
 
     def _leads_to(self, id: int, state: int) -> bool:
@@ -795,7 +779,7 @@ class _Builder:
             first = right - 9.0 * len(movers)
             slot = {w: first + 9.0 * k for k, w in enumerate(_best_slots(movers, ends))}
             plans.append((index, left, runs, ends, slot))
-            # where a wire leaves for a far step must be known before it arrives there, which may be to its left
+            # where a wire leaves for a far step must be known before it arrives, perhaps to its left
             self.far_x.update((run.source, slot.get(run.wire)) for run in runs if run.leaving)
         for index, left, runs, ends, slot in plans:
             labelled: set[tuple[int, str]] = set()
@@ -809,9 +793,7 @@ class _Builder:
                 if text and index and run.wire not in labelled:
                     labelled.add(run.wire)
                     style = f"w {self._run_style(run)}"
-                    self.scene.words.append(
-                        Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style)
-                    )
+                    self.scene.words.append(Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style))
 
     def _column_width(self, index: int) -> float:
         column = self.columns[index]
@@ -889,9 +871,7 @@ class _Builder:
         bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 10
         self._legend(bottom)
         right = max((b.box[2] for b in scene.boxes), default=0.0)
-        right = max(
-            right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent)
-        )
+        right = max(right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent))
         scene.width = round(right + _MARGIN)
         scene.height = round(self.legend_bottom + _MARGIN - 4)
 
@@ -899,9 +879,7 @@ class _Builder:
         scene = self.scene
         drawn = {w.style.split()[0] for w in scene.wires}
         entries = [("line", "data", "data")]
-        entries += [
-            ("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn
-        ]
+        entries += [("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn]
         if "parameter" in drawn:
             entries.append(("line", "parameter r0", "parameter, drawn once"))
         styles = {b.style.split()[0] for b in scene.boxes}
@@ -934,7 +912,7 @@ class _Builder:
 
 @dataclass
 class _Run:
-    """One wire of a corridor: from `source` into column `index`, at height `y` of its plan, to `ends` (edge, x)."""
+    """One wire of a corridor, from `source` into column `index` at height `y` of its plan, to `ends` (edge, x)."""
 
     source: int
     index: int
@@ -966,7 +944,7 @@ def _figure(node: ViewNode, summary: Summary, one: str, many: str) -> str:
 
 
 def _topological(ids: list[int], edges: Sequence[ViewEdge], into: dict[int, list[int]]) -> list[int]:
-    """Order nodes after what they read; among equals, and where a fold made a loop, in the order of the view."""
+    """Order nodes after what they read; among equals, and where a fold made a loop, as in the view."""
     place = {i: k for k, i in enumerate(ids)}
     waiting = {i: sum(edges[k].source in place for k in into[i]) for i in ids}
     readers: dict[int, list[int]] = {i: [] for i in ids}
@@ -1018,10 +996,10 @@ def _hops(
 
 
 def _best_slots(movers: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, str]]:
-    """Order the vertical parts in a corridor so that few of them cross; small corridors get the best order."""
+    """Order the vertical parts in a corridor so that few cross; small corridors get the best order."""
 
-    def crossings(order: Sequence[tuple[int, str]]) -> int:
-        total = 0
+    def crossings(wires: Iterable[tuple[int, str]]) -> int:
+        order, total = list(wires), 0
         for k, a in enumerate(order):
             for b in order[k + 1 :]:
                 for a1, a2 in ends[a]:
@@ -1031,5 +1009,5 @@ def _best_slots(movers: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, s
         return total
 
     if len(movers) <= 5:
-        return list(min((list(order) for order in permutations(movers)), key=crossings))
+        return list(min(permutations(movers), key=crossings))
     return sorted(movers, key=lambda s: (max(a - b for a, b in ends[s]), s))

@@ -1,7 +1,7 @@
-"""A layered plan of one step: ranks, order and places for its boxes, channels for every line that passes them.
+"""A layered plan of one step: ranks, order and places for its boxes, channels for the lines that pass them.
 
-The order and a first guess of the places may come from a layout program; ranks, ports, lanes and the final places
-are always computed here, so that a picture looks the same whoever ordered it.
+The order and a first guess of the places may come from a layout program; ranks, ports, lanes and the final
+places are always computed here, so that a picture looks the same whoever ordered it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Link:
 class Problem:
     """One step, by local numbers: equal problems get the same plan.
 
-    `risers` are (target, how many parameter lines), `entries` are (wire, target) of what comes from earlier steps,
-    `tops` are the boxes whose result leaves through the ceiling, `outs` those whose result goes to other steps.
+    `risers` are (target, how many parameter lines, pixels between them), `entries` are (wire, target, whether
+    it would enter from the left) of what comes from earlier steps, `tops` are the boxes whose result leaves
+    through the ceiling, `outs` those whose result goes to other steps.
     """
 
     cells: tuple[Cell, ...]
@@ -421,9 +422,7 @@ def _finish(
     return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, who)
 
 
-def _coordinates(
-    layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None
-) -> list[float]:
+def _coordinates(layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None) -> list[float]:
     x = [0.0] * len(layers.row)
     for row in layers.rows:
         at = 0.0
@@ -457,7 +456,7 @@ def _coordinates(
 
 
 def _settle(layers: Layers, row: list[int], x: list[float], wish: list[float], weight: list[float]) -> None:
-    """Put a row as near to its wishes as its widths allow: isotonic regression, pooling adjacent violators."""
+    """Put a row as near to its wishes as its widths allow, by pooling adjacent violators."""
     shift = 0.0
     shifts = []
     blocks: list[list[float]] = []  # mean, weight, how many
@@ -467,9 +466,8 @@ def _settle(layers: Layers, row: list[int], x: list[float], wish: list[float], w
         blocks.append([wish[k] - shift, weight[k], 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             m, w, n = blocks.pop()
-            blocks[-1] = [
-                (blocks[-1][0] * blocks[-1][1] + m * w) / (blocks[-1][1] + w), blocks[-1][1] + w, blocks[-1][2] + n
-            ]  # fmt: skip
+            mean, mass, size = blocks[-1]
+            blocks[-1] = [(mean * mass + m * w) / (mass + w), mass + w, size + n]
     k = 0
     for mean, _, n in blocks:
         for _ in range(int(n)):
@@ -477,10 +475,8 @@ def _settle(layers: Layers, row: list[int], x: list[float], wish: list[float], w
             k += 1
 
 
-def _straighten(
-    layers: Layers, order: list[int], x: list[float], chain: list[int], wishes: list[float]
-) -> float:
-    """Make a chain one vertical line, as near to the first wished place as its neighbours let it; return the place."""
+def _straighten(layers: Layers, order: list[int], x: list[float], chain: list[int], wishes: list[float]) -> float:
+    """Make a chain one vertical line, as near to the first wish as its neighbours let it; return the place."""
     low, high = _room(layers, order, x, chain)
     if not chain or low > high:
         return wishes[0]
@@ -511,9 +507,7 @@ def _slim(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
             continue
         if len(kept) > 1:
             (ax, ay), (bx, by) = kept[-2], kept[-1]
-            if abs((bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)) < 0.01 * (
-                abs(p[0] - ax) + abs(p[1] - ay)
-            ):
+            if abs((bx - ax) * (p[1] - ay) - (by - ay) * (p[0] - ax)) < 0.01 * (abs(p[0] - ax) + abs(p[1] - ay)):
                 kept.pop()
         kept.append(p)
     return kept

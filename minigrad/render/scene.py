@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Words:
-    """One line of text; `y` is the middle of the line, `anchor` is start, middle or end, `turn` 90 reads upwards."""
+    """One line of text around its middle `y`; `anchor` is start, middle or end, `turn` 90 reads upwards."""
 
     text: str
     x: float
@@ -53,9 +53,8 @@ class Box:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom."""
-        return (
-            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
-        )  # fmt: skip
+        across, down = self.width / 2, self.height / 2
+        return (self.x - across, self.y - down, self.x + across, self.y + down)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A scene as SVG, written by hand: ids and classes for every node and edge, titles for those who cannot see it."""
+"""A scene as SVG, written by hand: ids and classes for nodes and edges, titles for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     w, h = _n(scene.width), _n(scene.height)
     title = scene.title or "Computation graph"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
+        'role="img" '
         'aria-labelledby="mg-title mg-desc">',
         f'<title id="mg-title">{escape(title)}</title>',
         f'<desc id="mg-desc">{escape(description)}</desc>',
@@ -31,8 +32,8 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     ]
     for f in scene.frames:
         parts.append(
-            f'<rect class="{f.style}" x="{_n(f.x)}" y="{_n(f.y)}" width="{_n(f.width)}" height="{_n(f.height)}" rx="4"/>'
-            + _text(f.words)
+            f'<rect class="{f.style}" x="{_n(f.x)}" y="{_n(f.y)}" width="{_n(f.width)}" '
+            f'height="{_n(f.height)}" rx="4"/>' + _text(f.words)
         )
     parts.append('</g><g class="rails">')
     for r in scene.rails:
@@ -50,9 +51,7 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts.append('</g><g class="legend">')
     for kind, style, x, y in scene.legend:
         if kind == "line":
-            parts.append(
-                f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>'
-            )
+            parts.append(f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>')
         elif kind == "box":
             parts.append(
                 f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>'
@@ -80,7 +79,8 @@ def _marker(name: str) -> str:
     size = 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
     return (
         f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
-        f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.6L10 4L0 7.4Z"/></marker>'
+        f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 0.6L10 4L0 7.4Z"/></marker>'
     )
 
 
@@ -141,7 +141,8 @@ def _box(box: Box) -> str:
     if box.shape == "note":
         fold = 5
         body = (
-            f'<path class="b" d="M{x} {y}H{_n(right - fold)}L{_n(right)} {_n(top + fold)}V{_n(bottom)}H{x}Z"/>'
+            f'<path class="b" d="M{x} {y}H{_n(right - fold)}L{_n(right)} {_n(top + fold)}'
+            f'V{_n(bottom)}H{x}Z"/>'
             f'<path class="i" d="M{_n(right - fold)} {y}V{_n(top + fold)}H{_n(right)}"/>'
         )
     else:
@@ -167,7 +168,8 @@ def _label(words: Words) -> str:
 def _text(words: Words) -> str:
     # letters of DejaVu stand on a baseline 0.35 em below their middle
     x, y = words.x, words.y + 0.35 * words.size
-    attributes = f'class="{words.style}{"" if words.face == "sans" else " " + words.face}" font-size="{_n(words.size)}"'
+    face = "" if words.face == "sans" else f" {words.face}"
+    attributes = f'class="{words.style}{face}" font-size="{_n(words.size)}"'
     if words.anchor != "start":
         attributes += f' text-anchor="{words.anchor}"'
     if words.turn:
@@ -179,9 +181,7 @@ def _text(words: Words) -> str:
         return f"<text {place} {attributes}>{escape(words.text)}</text>"
     drop, body, low_before = _n(0.18 * words.size), "", False
     for piece, low in pieces:
-        shift = (
-            f' dy="{drop}"' if low and not low_before else f' dy="-{drop}"' if low_before and not low else ""
-        )
+        shift = f' dy="{drop}"' if low and not low_before else f' dy="-{drop}"' if low_before and not low else ""
         size = f' font-size="{_n(subscript_size(words.size))}"' if low else ""
         body += f"<tspan{shift}{size}>{escape(piece)}</tspan>" if shift or size else escape(piece)
         low_before = low

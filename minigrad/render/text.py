@@ -30,7 +30,7 @@ def runs(text: str, math: bool) -> list[tuple[str, bool]]:
 
 
 def width(text: str, size: float, face: str = "sans", math: bool = False) -> float:
-    """Return the width in pixels of one line of text at a font size; letters the fonts lack count as an em."""
+    """Return the width of one line of text in pixels; letters that the fonts lack count as an em."""
     table = _widths(face)
     total = 0.0
     for piece, low in runs(text, math):

@@ -72,7 +72,7 @@ def theme_named(name: str) -> Theme:
 
 
 def style_sheet(name: str) -> str:
-    """Return the CSS of a theme. Every rule is below the class ``mg``, so that it styles nothing else on a page."""
+    """Return the CSS of a theme; all of it is below the class ``mg``, so that it styles nothing else."""
     t = theme_named(name)
     rules = [
         f".mg .paper{{fill:{t.paper}}}",
@@ -83,7 +83,8 @@ def style_sheet(name: str) -> str:
         f".mg .lb{{fill:{t.frame};opacity:.85}}",
         f".mg .w.cell{{fill:{t.cell}}}.mg .w.hidden{{fill:{t.hidden}}}",
         f".mg .frame{{fill:{t.frame};stroke:{t.frame_line}}}.mg .folded{{stroke-dasharray:6 4}}",
-        f".mg .n .b{{stroke:{t.line};stroke-width:1.2;fill:{t.fills['op']}}}.mg .n .i{{fill:none;stroke:{t.line}}}",
+        f".mg .n .b{{stroke:{t.line};stroke-width:1.2;fill:{t.fills['op']}}}",
+        f".mg .n .i{{fill:none;stroke:{t.line}}}",
         ".mg .n.tap .b{stroke-width:.8}",
         f".mg .e{{fill:none;stroke:{t.line};stroke-width:1.2}}",
         f".mg .e.cell{{stroke:{t.cell};stroke-width:2.4}}",
