@@ -57,7 +57,7 @@ cdef class OpBase:
     cdef readonly int arity          # -1: any number
     cdef bint plain                  # no parameters: a call needs no binding
     cdef unsigned int *need          # per operand: bits of the operands its rule names, SAVES_RESULT for y
-    cdef unsigned int differentiable # bit per operand
+    cdef unsigned int differentiable  # bit per operand
 
 
 cdef class TensorBase:

@@ -5,12 +5,11 @@
         x ──► [#3 matmul] ──► [#4 tanh] ──► [#5 mul] ──► E          slots[operand] += rule(g, what the node saved)
         W ──►      │ saved: x, W    │ saved: y   │ saved: a, b
 
-A node points at its parents only, operand by operand (``a * a`` has two edges), and leaf nodes hold ``.grad``: the graph
-owns no tensor, has no cycles, and is freed by reference. A :class:`Tape` is an observer on top of it.
+A node points at its parents only, operand by operand (``a * a`` has two edges), and leaf nodes hold ``.grad``: the
+graph owns no tensor, has no cycles, and is freed by reference. A :class:`Tape` is an observer on top of it.
 """
 cimport cython
-from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject, PyTypeObject, PyObject_TypeCheck, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.object cimport PyObject, PyTypeObject, PyObject_TypeCheck, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 
@@ -52,11 +51,11 @@ cdef enum:
 cdef long long clock = 0            # creation numbers, stamped on nodes and on in-place changes
 cdef long long last_change = 0
 cdef long long sweeps = 0
-cdef Lane lane = None               # the compiled lane …
-cdef PyTypeObject *lane_type = NULL # … owns exactly this array type
+cdef Lane lane = None                # the compiled lane …
+cdef PyTypeObject *lane_type = NULL  # … owns exactly this array type
 cdef object tensor_type = None
 cdef object empty = ()
-cdef dict changes = {}              # id(owner of memory) -> [weak reference, clock of its last change, number of changes]
+cdef dict changes = {}  # id(owner of memory) -> [weak reference, clock of its last change, number of changes]
 cdef list operators = [None] * 16
 
 
@@ -109,7 +108,8 @@ cdef class Node:
     """One recorded operation, or a leaf that a gradient is collected in."""
 
     def __cinit__(self):
-        # Plain nodes hold only C references and no cycle can pass through them; `track` undoes this for the few with hooks.
+        # Plain nodes hold only C references and no cycle can pass through them; `extra_of` undoes this for the few that
+        # hold more.
         PyObject_GC_UnTrack(<PyObject *> self)
 
     def __dealloc__(self):
@@ -182,7 +182,8 @@ cdef class Node:
         """Operand k as a tensor connected to the graph; None if no rule asked for its value to be kept."""
         if self.saved == NULL or self.saved[k] == NULL:
             return None
-        return wrap_node(<object> self.saved[k], <Node> self.parents[k] if self.parents[k] != NULL else None, self.outs[k])
+        parent = <Node> self.parents[k] if self.parents[k] != NULL else None
+        return wrap_node(<object> self.saved[k], parent, self.outs[k])
 
     def operand_shape(self, int k):
         if self.parents[k] != NULL:
@@ -317,8 +318,8 @@ cdef int check_unchanged(Node node) except -1:
                     what += f" (tensor '{(<Node> node.parents[k]).extra.name}')"
             place = place_of(node)
             raise GraphError(
-                f"{op.name}{place}: its {what}, shape {tuple((<object> node.saved[k]).shape)}, was changed in place after "
-                "it was recorded, so its gradient would be wrong; change a copy, or change it after backward()")
+                f"{op.name}{place}: its {what}, shape {tuple((<object> node.saved[k]).shape)}, was changed in place "
+                "after it was recorded, so its gradient would be wrong; change a copy, or change it after backward()")
     return 0
 
 
@@ -377,7 +378,8 @@ cdef class TensorBase:
         elif self._node.flags & LEAF:
             self._node = None
         else:
-            raise GraphError("requires_grad can be switched off on leaf tensors only; detach() cuts any tensor from its graph")
+            raise GraphError(
+                "requires_grad can be switched off on leaf tensors only; detach() cuts any tensor from its graph")
 
     @property
     def is_leaf(self):
@@ -403,7 +405,8 @@ cdef class TensorBase:
             if not isinstance(value, TensorBase):
                 raise DTypeError(f"grad takes a tensor or None, not {type(value).__name__}")
             if tuple(value.shape) != tuple(self._data.shape):
-                raise MinigradError(f"grad of shape {tuple(value.shape)} for a tensor of shape {tuple(self._data.shape)}")
+                raise MinigradError(
+                    f"grad of shape {tuple(value.shape)} for a tensor of shape {tuple(self._data.shape)}")
             if self._node is None:
                 raise GraphError("a tensor that does not require a gradient cannot hold one")
         elif self._node is None or self._node.extra is None:
@@ -417,7 +420,10 @@ cdef class TensorBase:
         self._node.flags |= RETAIN
 
     def register_hook(self, hook):
-        """Call ``hook(grad)`` when the gradient of this tensor is complete; what it returns, unless None, replaces it."""
+        """Call ``hook(grad)`` when the gradient of this tensor is complete.
+
+        What it returns, unless None, replaces the gradient. The handle that is returned has ``remove()``.
+        """
         if self._node is None:
             raise GraphError("register_hook(): this tensor does not require a gradient")
         extra = extra_of(self._node)
@@ -533,7 +539,7 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
     """Run an op on operands (tensors, arrays or scalars) and record it if a gradient may be asked for."""
     cdef PyObject *stack[STACK]
     cdef PyObject **datas = stack
-    cdef object out = None, keep = None, other
+    cdef object out = None, keep = None
     cdef int k, strangers = 0
     cdef bint graph = False
     cdef TensorBase t
@@ -588,7 +594,7 @@ cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object par
     cdef int n_out = len(<tuple> out) if several else 1
     cdef int k, j
     cdef unsigned int mask = 0, bit
-    cdef Node node = None, parent
+    cdef Node node = None
     cdef TensorBase t
     cdef object result
     if graph and op.need == NULL:
@@ -722,8 +728,8 @@ def install(Lane compiled_lane, array_type, tensor):
 
 def bind_operators(**ops):
     """Connect Python's operators on tensors with records of the page."""
-    order = ("add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "less", "less_equal", "equal", "not_equal", "greater",
-             "greater_equal", "getitem")
+    order = ("add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "less", "less_equal", "equal", "not_equal",
+             "greater", "greater_equal", "getitem")
     for place, name in enumerate(order):
         operators[place] = ops[name]
 
@@ -1021,7 +1027,7 @@ cdef int falling(const void *a, const void *b) noexcept nogil:
 
 
 cdef class Plan:
-    """The nodes that some results depend on, in falling creation number, with the slot that each operand's gradient goes to."""
+    """The nodes under some results, in falling creation number, and the slot that each operand's gradient goes to."""
     cdef PyObject **nodes       # borrowed: the roots keep them alive
     cdef Py_ssize_t n, room, n_slots
     cdef Py_ssize_t *base       # first slot of a node
@@ -1056,7 +1062,7 @@ cdef class Plan:
         return 0
 
     cdef int order(self) except -1:
-        """Sort by falling creation number: by counting where the numbers are dense, as they are on one training step."""
+        """Sort by falling creation number: by counting where the numbers are dense, as in one training step."""
         cdef Py_ssize_t i, kept = 0, span
         cdef long long low = 0, high = 0, number
         cdef PyObject **table
@@ -1083,7 +1089,7 @@ cdef class Plan:
         return 0
 
     cdef int build(self, list roots, list targets) except -1:
-        """Find and order the nodes under `roots`. With targets (tensors), edges that lead to none of them are left out."""
+        """Find and order the nodes under `roots`; with targets (tensors), only edges that lead to one of them count."""
         global sweeps
         cdef Py_ssize_t i, e = 0
         cdef int k
@@ -1175,7 +1181,8 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
 
     Without targets, leaves collect into their ``.grad`` and None is returned. With targets (tensors), returns their
     gradients (tensors or None) and touches no ``.grad``. ``create_graph`` records the sweep itself, so that it can be
-    differentiated. ``edges`` also returns every edge's contribution apart, as ``[(node, operand, tensor), …]`` in sweep order.
+    differentiated. ``edges`` also returns every edge's contribution apart, as ``[(node, operand, tensor), …]`` in sweep
+    order.
     """
     cdef Plan plan = Plan.__new__(Plan)
     cdef Py_ssize_t i, e, s
@@ -1186,13 +1193,13 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
     cdef PyObject ***into
     cdef PyObject **gs
     cdef int widest = 1
-    cdef list results = None, where_to = [], contributions = [], leaves = [], wanted
+    cdef list results = None, where_to = [], contributions = [], leaves = []
     cdef object g, given
     plan.build(roots, targets)
     if targets is not None:
         results = [None] * len(targets)
         where_to = [plan.slot_of(<TensorBase> t) for t in targets]
-    starts = [plan.slot_of(<TensorBase> t) for t in roots]      # the last read of marks: Python code may run from here on
+    starts = [plan.slot_of(<TensorBase> t) for t in roots]  # the last read of marks: from here on Python code may run
     for s, g in zip(starts, grads):
         if s >= 0:
             put(&plan.slots[s], g if create_graph else (<TensorBase> g)._data, create_graph)
@@ -1234,8 +1241,8 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
                 if node.flags & FREED:
                     place = place_of(node)
                     raise GraphError(
-                        f"backward through {(<OpBase> node.op).name}{place} a second time: its saved values were freed by the "
-                        "first; call the first one with retain_graph=True, or run the forward pass again")
+                        f"backward through {(<OpBase> node.op).name}{place} a second time: its saved values were freed "
+                        "by the first; call the first one with retain_graph=True, or run the forward pass again")
                 if node.number < last_change:
                     check_unchanged(node)
                 e = plan.first[i]
@@ -1304,7 +1311,8 @@ cdef int settle(Node node, PyObject **gs, bint graph) except -1:
             new = hook(g)
             if new is not None:
                 if tuple(new.shape) != tuple(g._data.shape):
-                    raise GraphError(f"a hook returned a gradient of shape {tuple(new.shape)} for one of {tuple(g._data.shape)}")
+                    raise GraphError(
+                        f"a hook returned a gradient of shape {tuple(new.shape)} for one of {tuple(g._data.shape)}")
                 if not graph:
                     new = (<TensorBase> new)._data
                 Py_INCREF(new)
@@ -1316,7 +1324,7 @@ cdef int settle(Node node, PyObject **gs, bint graph) except -1:
 
 
 cdef TensorBase owned(TensorBase grad):
-    """Give a gradient memory of its own: it may be a broadcast view, or the very array that another operand received."""
+    """Give a gradient memory of its own: it may be a broadcast view, or the very array that another operand got."""
     if Py_TYPE(<PyObject *> grad._data) == lane_type and lane.exclusive(<PyObject *> grad._data):
         return grad
     return wrap(grad._data.copy())
@@ -1338,11 +1346,14 @@ cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
 # --- the forward push -----------------------------------------------------------------------------
 
 def push(list inputs, list tangents, list outputs, bint create_graph=False):
-    """Push tangents (tensors) of `inputs` along the recorded graph; returns the tangents of `outputs` (tensors or None)."""
+    """Push tangents (tensors) of `inputs` along the recorded graph.
+
+    Returns the tangents of `outputs`: tensors, or None where an output does not depend on a moving input.
+    """
     cdef Plan plan = Plan.__new__(Plan)
     cdef Py_ssize_t i, s
     cdef int k
-    cdef Node node, parent
+    cdef Node node
     plan.build(outputs, inputs)
     starts = [plan.slot_of(<TensorBase> t) for t in inputs]
     ends = [plan.slot_of(<TensorBase> t) for t in outputs]
@@ -1366,7 +1377,8 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
             if all([t is None for t in arriving]):
                 continue
             if node.flags & FREED:
-                raise GraphError(f"forward push through {(<OpBase> node.op).name}: its saved values were freed by a backward pass")
+                raise GraphError(
+                    f"forward push through {(<OpBase> node.op).name}: its saved values were freed by a backward pass")
             if node.number < last_change:
                 check_unchanged(node)
             leaving = (<object> <OpBase> node.op).tangents(node, arriving)
@@ -1379,7 +1391,7 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
 
 
 def other_leaves(list roots, list targets):
-    """Return the leaf nodes that `roots` depend on beside `targets`: places where somebody outside may differentiate."""
+    """Return the leaf nodes that `roots` depend on beside `targets`: somebody outside may differentiate there."""
     cdef Plan plan = Plan.__new__(Plan)
     cdef Py_ssize_t i
     plan.build(roots, None)

@@ -1,16 +1,15 @@
 """The compiled lane: float32 and float64 NumPy arrays, the generated element-wise loops, and the small matrix product.
 
-A kernel declines (returns None or 0) whatever it is not made for, and the array lane takes over: other dtypes, exotic layouts,
-products large enough for NumPy's BLAS. What it does take, it does without Python objects other than the result.
+A kernel declines (returns None or 0) whatever it is not made for, and the array lane takes over: other dtypes, exotic
+layouts, products large enough for NumPy's BLAS. What it does take, it does without Python objects other than the result.
 """
 cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
-from libc.string cimport memset
 
-from ._core cimport INLINE_DIMS, Kernel, Lane, Node, OpBase
+from ._core cimport Kernel, Lane, Node
 
 import numpy as np
 
@@ -52,8 +51,8 @@ cdef extern from "cpu.h":
         const char *isa
         const mg_elementwise *elementwise
         mg_loop copy[2]
-        void gemm_f32(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, const float *, ptrdiff_t, float *,
-                      ptrdiff_t, int) noexcept nogil
+        void gemm_f32(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, const float *, ptrdiff_t,
+                      float *, ptrdiff_t, int) noexcept nogil
         void gemm_f64(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t, const double *, ptrdiff_t,
                       double *, ptrdiff_t, int) noexcept nogil
     const mg_kernels *mg_cpu_kernels()
@@ -61,7 +60,8 @@ cdef extern from "cpu.h":
 
 cdef const mg_kernels *kernels = mg_cpu_kernels()
 if kernels == NULL:
-    raise ImportError("MINIGRAD_ISA names an instruction set that this CPU does not have, or none of base, avx2, avx512")
+    raise ImportError(
+        "MINIGRAD_ISA names an instruction set that this CPU does not have, or none of base, avx2, avx512")
 
 cdef enum:
     # Above these many multiplications NumPy's BLAS with its larger blocks and threads is the better product.
@@ -118,7 +118,7 @@ cdef inline void run_flat(mg_loop loop, char **p, const ptrdiff_t *s, ptrdiff_t 
 
 cdef int run_nd(mg_loop loop, int n_in, int ndim, const ptrdiff_t *dims, PyObject **xs, cnp.ndarray out, char **scalars,
                 int accumulate) except -1:
-    """Broadcast the inputs (arrays, or scalars where xs[j] is NULL) and the output to dims and run the loop; 0 to decline."""
+    """Run the loop with inputs (arrays, or scalars where xs[j] is NULL) and output broadcast to dims; 0 to decline."""
     cdef ptrdiff_t strides[(MG_MAX_ARGS + 1) * MG_MAX_DIMS]
     cdef char *p[MG_MAX_ARGS + 1]
     cdef int itemsize = <int> cnp.PyArray_ITEMSIZE(out)
@@ -180,7 +180,8 @@ cdef class CpuLane(Lane):
         if type(more) is not np_ndarray:
             return 0
         other = <cnp.ndarray> more
-        if kind < 0 or precision(other) != kind or not same_shape(held, other) or not is_packed(held) or not is_packed(other):
+        if (kind < 0 or precision(other) != kind or not same_shape(held, other)
+                or not is_packed(held) or not is_packed(other)):
             return 0
         if Py_REFCNT(slot[0]) > 2 or not cnp.PyArray_CHKFLAGS(held, cnp.NPY_ARRAY_OWNDATA):   # the slot's and `held`
             return replace_by_sum(slot, held, other, kind)
@@ -218,10 +219,11 @@ cdef inline void fill(PyObject **slot, object value) noexcept:
         Py_DECREF(<object> old)
 
 
-cdef cnp.ndarray target_for(PyObject **slot, int ndim, cnp.npy_intp *dims, cnp.ndarray like, bint zeroed, int *accumulate):
-    """The array that a contribution is written to: the slot's own, to be added to, or a new one.
+cdef cnp.ndarray target_for(PyObject **slot, int ndim, cnp.npy_intp *dims, cnp.ndarray like, bint zeroed,
+                            int *accumulate):
+    """The array that a contribution is written to (or, with `accumulate` set, added to): the slot's own or a new one.
 
-    None where the slot holds something that cannot be added to in place: the caller then writes to a new array and adds.
+    What the slot holds is copied first where somebody else holds it too, and the copy takes its place.
     """
     cdef cnp.ndarray held
     if slot[0] == NULL:
@@ -254,7 +256,7 @@ cdef class ElementwiseKernel(Kernel):
     cdef object forward(self, PyObject **xs, int n, object params):
         cdef const mg_elementwise *e = self.entry
         cdef cnp.ndarray a = <cnp.ndarray> xs[0], b, out
-        cdef int kind = precision(a), j, d, shift, ndim = cnp.PyArray_NDIM(a)
+        cdef int kind = precision(a), j, ndim
         cdef bint flat = is_packed(a)
         cdef char *p[MG_MAX_ARGS + 1]
         cdef ptrdiff_t s[MG_MAX_ARGS + 1]
@@ -444,7 +446,7 @@ cdef int product(int ta, cnp.ndarray a, int tb, cnp.ndarray b, cnp.ndarray out, 
 
 cdef inline bint small_matrices(cnp.ndarray a, cnp.ndarray b) noexcept:
     return (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2 and precision(a) >= 0 and precision(a) == precision(b)
-            and cnp.PyArray_DIM(a, 0) * cnp.PyArray_DIM(a, 1) * max(cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1)) <= OWN_PRODUCT)
+            and cnp.PyArray_SIZE(a) * max(cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1)) <= OWN_PRODUCT)
 
 
 cdef int product_into(PyObject **slot, int ta, cnp.ndarray a, int tb, cnp.ndarray b) except -1:

@@ -48,9 +48,7 @@ def half_squared_error(x: Any, target: Any) -> Any:
     return PAGE.half_squared_error(x, target)
 
 
-def cross_entropy(
-    x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
-) -> Any:
+def cross_entropy(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
     """Return the cross entropy of targets relative to ``softmax(x)``, its arguments as in PyTorch.
 
     Args:
@@ -100,9 +98,7 @@ def _per_class(x: Any, weight: Any) -> Any:
     return ops.reshape(weight, (-1,) + (1,) * (len(classes) - 1))
 
 
-def binary_cross_entropy_with_logits(
-    x: Any, target: Any, reduction: str = "mean", pos_weight: Any = None
-) -> Any:
+def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean", pos_weight: Any = None) -> Any:
     """Return the cross entropy of ``sigmoid(x)`` for targets between 0 and 1, exact for x of any size.
 
     Args:

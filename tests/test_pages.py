@@ -43,9 +43,7 @@ def gradients(f, xs, gs):
 
 
 def plain(grads, xs):
-    return [
-        np.zeros(np.shape(x)) if g is None else g.detach().numpy() for g, x in zip(grads, xs, strict=True)
-    ]
+    return [np.zeros(np.shape(x)) if g is None else g.detach().numpy() for g, x in zip(grads, xs, strict=True)]
 
 
 def difference(f, xs, ts, step=1e-5):
@@ -391,9 +389,7 @@ def test_reductions(name, axis):
 def test_spread_is_the_transpose_of_sum():
     x = draw(2, 5)
     wanted = np.broadcast_to(x[:, None, :], (2, 3, 5))
-    same(
-        lambda x: PAGE.spread(x, 1, False, (2, 3, 5)), lambda x: np.broadcast_to(x[:, None, :], (2, 3, 5)), x
-    )
+    same(lambda x: PAGE.spread(x, 1, False, (2, 3, 5)), lambda x: np.broadcast_to(x[:, None, :], (2, 3, 5)), x)
     np.testing.assert_array_equal(PAGE.spread(tensor(x[:, None]), -2, True, (2, 3, 5)).numpy(), wanted)
     differentiates(lambda x: PAGE.spread(x, 1, False, (2, 3, 5)), x)
 
@@ -452,9 +448,7 @@ def test_softmax_family_far_out():
     x = tensor(np.array([[1e4, 1e4 - 1], [-1e4, -1e4 - 1], [-INF, 3.0]]))
     e = math.exp(-1)
     big = math.log1p(e)
-    np.testing.assert_allclose(
-        ops.softmax(x).numpy(), [[1 / (1 + e), e / (1 + e)]] * 2 + [[0, 1]], rtol=1e-12
-    )
+    np.testing.assert_allclose(ops.softmax(x).numpy(), [[1 / (1 + e), e / (1 + e)]] * 2 + [[0, 1]], rtol=1e-12)
     np.testing.assert_allclose(ops.log_softmax(x).numpy(), [[-big, -1 - big]] * 2 + [[-INF, 0]], rtol=1e-12)
     np.testing.assert_allclose(ops.logsumexp(x, axis=1).numpy(), [1e4 + big, -1e4 + big, 3], rtol=1e-12)
     rows = np.array([[INF, 1e3], [-INF, -INF], [INF, INF], [INF, -INF]])
@@ -512,9 +506,7 @@ def test_comparisons(name):
     assert y.dtype == np.bool_
     np.testing.assert_array_equal(y.numpy(), getattr(np, name)(a, b))
     np.testing.assert_array_equal(getattr(ops, name)(tensor(b), 2).numpy(), getattr(np, name)(b, 2))
-    np.testing.assert_array_equal(
-        getattr(ops, name)(tensor([1, 2, 3]), 2).numpy(), getattr(np, name)([1, 2, 3], 2)
-    )
+    np.testing.assert_array_equal(getattr(ops, name)(tensor([1, 2, 3]), 2).numpy(), getattr(np, name)([1, 2, 3], 2))
 
 
 def test_questions():
@@ -606,9 +598,7 @@ def test_one_hot_targets_are_class_numbers():
     x, target = draw(3, 5), np.array([4, 0, 2])
     numbers = losses.cross_entropy(tensor(x), target).item()
     assert losses.cross_entropy(tensor(x), np.eye(5)[target]).item() == pytest.approx(numbers, rel=1e-13)
-    assert losses.cross_entropy(tensor(x), np.eye(5, dtype=int)[target]).item() == pytest.approx(
-        numbers, rel=1e-13
-    )
+    assert losses.cross_entropy(tensor(x), np.eye(5, dtype=int)[target]).item() == pytest.approx(numbers, rel=1e-13)
 
 
 def test_cross_entropy_at_the_ends():

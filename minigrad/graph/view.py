@@ -45,8 +45,8 @@ _GATE_LETTER = {
     "forget": "f", "input": "i", "cell": "g", "block": "g", "output": "o", "reset": "r", "update": "z",
     "new": "n", "candidate": "n",
 }  # fmt: skip
-_INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(\d+)\]?$")
-_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(-?\d+)\]?$")
+_SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
 _SHAPERS = frozenset({"getitem", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
 
 
@@ -216,7 +216,7 @@ def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View]
                 name=node.name,
                 scope=scope,
                 time=node.time,
-                step=node.time,
+                step=node.time if node.kind == "op" else None,
                 gate=_gate(scope),
                 shape=tuple(int(n) for n in node.shape),
                 dtype=str(node.dtype),
@@ -412,7 +412,7 @@ def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], s
 
 def _with_steps(view: View) -> View:
     """Give every step the untimed nodes that repeat with it: slices of a sequence, logits, losses, targets."""
-    step = {n.id: n.time for n in view.nodes}
+    step = {n.id: n.step for n in view.nodes}
     by_id = {n.id: n for n in view.nodes}
     steps = {t for t in step.values() if t is not None}
     parents: dict[int, list[int]] = {n.id: [] for n in view.nodes}
@@ -423,7 +423,12 @@ def _with_steps(view: View) -> View:
     tap = _taps(view, parents)
     if not steps:
         return replace(view, nodes=tuple(replace(n, tap=tap.get(n.id)) for n in view.nodes))
-    loose = [n.id for n in view.nodes if n.time is None and n.kind != "parameter" and n.id not in tap]
+    loose = [n.id for n in view.nodes if n.step is None and n.kind != "parameter" and n.id not in tap]
+    for i in loose:
+        # a leaf is recorded where it is first used, which makes it part of that step only if nobody else reads it
+        t = by_id[i].time
+        if t is not None and all(step[c] == t for c in children[i]) and not _is_initial(by_id[i]):
+            step[i] = t
     fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
 
     def sort(i: int) -> tuple[Any, ...]:
@@ -469,9 +474,7 @@ def _with_steps(view: View) -> View:
 
 def _is_initial(node: ViewNode) -> bool:
     match = _INDEXED.match(node.name or "")
-    return bool(match and match.group(1) in ("h", "c") and match.group(2) == "0") or (
-        node.kind == "constant" and node.name is None
-    )
+    return bool(match and match.group(1) in ("h", "c")) or (node.kind != "op" and node.name in ("h0", "c0", None))
 
 
 def _stem(name: str | None) -> str:
@@ -492,10 +495,15 @@ def _taps(view: View, parents: dict[int, list[int]]) -> dict[int, int]:
 
 def _with_roles(view: View) -> View:
     by_id = {n.id: n for n in view.nodes}
-    return replace(view, edges=tuple(replace(e, role=_role(e, by_id)) for e in view.edges))
+    first = min(view.steps, default=None)
+    reached: dict[int, set[int | None]] = {}
+    for e in view.edges:
+        reached.setdefault(e.source, set()).add(by_id[e.target].step)
+    initial = {i for i, steps in reached.items() if by_id[i].step is None and steps == {first}}
+    return replace(view, edges=tuple(replace(e, role=_role(e, by_id, initial)) for e in view.edges))
 
 
-def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode]) -> str:
+def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode], initial: Collection[int]) -> str:
     source, target = by_id[edge.source], by_id[edge.target]
     if source.kind == "parameter" or source.tap is not None:
         return "parameter"
@@ -504,11 +512,11 @@ def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode]) -> str:
     stem = re.match(r"[A-Za-z]+", source.name or "")
     if stem and stem.group() in ("c", "h"):
         return "cell" if stem.group() == "c" else "hidden"
-    if source.step is None:
+    if source.step is None and source.id not in initial:
         return "data"
     # without names: what is multiplied elementwise is a memory, what goes through a matrix an output
-    if target.op == "mul" and source.op == "add":
-        return "cell"
+    if target.op == "mul":
+        return "cell" if source.op == "add" or source.step is None else "data"
     return "hidden" if target.op in ("affine", "matmul", "einsum") else "data"
 
 

@@ -1,20 +1,21 @@
 """Recurrent units and layers as compositions of the page's operations, with PyTorch's arguments, shapes and names.
 
-Every unit has two spellings of the same equations. `spell` is for readers: one affine map per gate, a scope around each gate and
-each step, a name on every value. `step` is for speed: all gates of a step in one product, the inputs of all steps in one more.
-A layer spells while a tape watches, and steps otherwise; results and gradients agree to rounding.
+A unit is written once, gate by gate. A layer cuts its parameters into gates once per sequence and hands them to every step:
 
-            weight_ih (G*H, I), bias_ih          weight_hh (G*H, H), bias_hh          G gates, each H rows
-    x[t] ────────► p ─────────────┬──────────────── q ◄──────── h[t-1]
-                                  ▼
-                      step(p, q, (h, c)) ──► h[t], c[t]
+    weight_ih (G*H, I)  ┐  rows of the     ┌ x[t] ──► affine ┐
+    bias_ih   (G*H,)    ┘  gate         ──►│                 + ──► σ or tanh ──► the unit's equations ──► h[t], c[t]
+    weight_hh (G*H, H)  ┐  rows of the     │                 │
+    bias_hh   (G*H,)    ┘  gate         ──►└ h[t-1] ► affine ┘
+
+While a tape watches, steps and gates open scopes and values get names; otherwise nothing of that happens, and the two biases of a
+gate are added up beforehand.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from .. import _core, ops
@@ -29,6 +30,11 @@ __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 State = tuple[Tensor, ...]
 """What a unit hands to its next step: (h,), or (h, c) of an LSTM; each (N, H), or (H,) without a batch."""
 
+Map = Callable[[Tensor], Tensor]
+"""A linear map of the last axis."""
+
+NOTHING = contextlib.nullcontext()
+
 
 class Weights(NamedTuple):
     """Parameters of one unit: input to gates, state to gates, their biases, and the projection of h."""
@@ -40,73 +46,82 @@ class Weights(NamedTuple):
     hr: Parameter | None  # (P, H)
 
 
-class Affine(NamedTuple):
-    """One linear map, ready for every step: its matrix is transposed already where there is no bias."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Map the last axis of x."""
-        return ops.matmul(x, self.weight) if self.bias is None else ops.affine(x, self.weight, self.bias)
+def affine(weight: Tensor, bias: Tensor | None) -> Map:
+    """Return ``x -> x @ mT(weight) + bias``; without a bias, weight is transposed once for all steps."""
+    if bias is None:
+        turned = ops.mT(weight)
+        return lambda x: ops.matmul(x, turned)
+    return lambda x: ops.affine(x, weight, bias)
 
 
-def affine(weight: Tensor, bias: Tensor | None) -> Affine:
-    """Return ``x -> x @ mT(weight) + bias``."""
-    return Affine(ops.mT(weight) if bias is None else weight, bias)
+class Quiet:
+    """What a step tells when nobody watches: nothing."""
+
+    def scope(self, word: str) -> Any:
+        """Open no scope."""
+        return NOTHING
+
+    def name(self, x: Tensor, word: str) -> Tensor:
+        """Return x."""
+        return x
 
 
-def name(x: Tensor, word: str, t: int | None) -> Tensor:
-    """Name a value as pictures show it: ``f[3]``, or ``f`` outside of sequences."""
-    x.name = word if t is None else f"{word}[{t}]"
-    return x
+class Told(Quiet):
+    """What a step tells a tape: a scope for each gate, and names like ``f[3]``, or ``f`` outside of sequences."""
+
+    def __init__(self, t: int | None = None) -> None:
+        self.ending = "" if t is None else f"[{t}]"
+
+    def scope(self, word: str) -> Any:
+        """Open a scope."""
+        return _core.scope(word)
+
+    def name(self, x: Tensor, word: str) -> Tensor:
+        """Name a value and return it."""
+        x.name = word + self.ending
+        return x
+
+
+QUIET = Quiet()
 
 
 # --- units --------------------------------------------------------------------------------------------------
 
 
 class Unit:
-    """Equations of a recurrent unit: its gates in the order of the parameters' rows, its states, and two spellings of a step."""
+    """Equations of a recurrent unit, its states, and its gates in the order of the parameters' rows."""
 
     gates: ClassVar[dict[str, str]]  # letter -> name
     states: ClassVar[tuple[str, ...]]
+    one_bias: ClassVar[bool] = True  # whether the two biases of a gate meet in a sum, and could be one
 
-    def spell(self, x: Tensor, state: State, maps: dict[str, tuple[Affine, Affine]], t: int | None) -> State:
-        """Return the next state from x, gate by gate, with scopes and names."""
+    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
+        """Return the next state from the input and, for each gate, the maps of input and state."""
         raise NotImplementedError
 
-    def step(self, p: Tensor, q: Tensor, state: State) -> State:
-        """Return the next state from the shares of input and state in all gates, each (N, G*H)."""
-        raise NotImplementedError
-
-    def halves(self, w: Weights) -> tuple[Affine, Affine]:
-        """Return the maps of input and state to all gates, biases where they cost least."""
-        if w.b_ih is None or w.b_hh is None:
-            return affine(w.ih, None), affine(w.hh, None)
-        return affine(w.ih, w.b_ih + w.b_hh), affine(w.hh, None)
-
-    def parts(self, w: Weights) -> dict[str, tuple[Affine, Affine]]:
-        """Cut the parameters into gates: letter -> (map of the input, map of the state)."""
+    def maps(self, w: Weights, watched: bool) -> list[tuple[Map, Map]]:
+        """Cut the parameters into gates."""
+        b_ih, b_hh = w.b_ih, w.b_hh
+        if not watched and self.one_bias and b_ih is not None and b_hh is not None:
+            b_ih, b_hh = b_ih + b_hh, None  # type: ignore[assignment]
         size = w.ih.shape[0] // len(self.gates)
 
-        def cut(parameter: Parameter | None, k: int, letter: str) -> Tensor | None:
-            if parameter is None or len(self.gates) == 1:
-                return parameter
-            part = parameter[k * size : (k + 1) * size]
-            part.name = f"{parameter.name}[{letter}]"
+        def cut(tensor: Tensor | None, k: int, letter: str) -> Any:
+            if tensor is None or len(self.gates) == 1:
+                return tensor
+            part = tensor[k * size : (k + 1) * size]
+            if watched:
+                part.name = f"{tensor.name}[{letter}]"
             return part
 
-        return {
-            letter: (
-                affine(cut(w.ih, k, letter), cut(w.b_ih, k, letter)),  # type: ignore[arg-type]
-                affine(cut(w.hh, k, letter), cut(w.b_hh, k, letter)),  # type: ignore[arg-type]
-            )
+        return [
+            (affine(cut(w.ih, k, letter), cut(b_ih, k, letter)), affine(cut(w.hh, k, letter), cut(b_hh, k, letter)))
             for k, letter in enumerate(self.gates)
-        }
+        ]
 
 
 class ElmanUnit(Unit):
-    """h' = f(W x + b + U h + b'), f one of tanh and relu."""
+    """h' = f(W x + b + U h + b'), f one of tanh and relu: one layer without gates, so without gate scopes."""
 
     gates: ClassVar[dict[str, str]] = {"h": "state"}
     states = ("h",)
@@ -116,42 +131,32 @@ class ElmanUnit(Unit):
             raise UsageError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
         self.activation = ops.tanh if nonlinearity == "tanh" else ops.relu
 
-    def spell(self, x: Tensor, state: State, maps: dict[str, tuple[Affine, Affine]], t: int | None) -> State:
-        """One layer without gates, so without gate scopes."""
-        from_x, from_h = maps["h"]
-        return (name(self.activation(from_x(x) + from_h(state[0])), "h", t),)
-
-    def step(self, p: Tensor, q: Tensor, state: State) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
         """Add and squash."""
-        return (self.activation(p + q),)
+        ((from_x, from_h),) = maps
+        return (tell.name(self.activation(from_x(x) + from_h(state[0])), "h"),)
 
 
 class LSTMUnit(Unit):
-    """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c'), with or without a projection of h'."""
+    """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
 
     gates: ClassVar[dict[str, str]] = {"i": "input gate", "f": "forget gate", "g": "cell gate", "o": "output gate"}
     states = ("h", "c")
 
-    def spell(self, x: Tensor, state: State, maps: dict[str, tuple[Affine, Affine]], t: int | None) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
         """Four layers, three of them σ; then five pointwise operations."""
         h, c = state
-        value = {}
-        for letter, (from_x, from_h) in maps.items():
-            with _core.scope(self.gates[letter]):
-                squash = ops.tanh if letter == "g" else ops.sigmoid
-                value[letter] = name(squash(from_x(x) + from_h(h)), letter, t)
-        c = name(value["f"] * c + value["i"] * value["g"], "c", t)
-        return name(value["o"] * ops.tanh(c), "h", t), c
-
-    def step(self, p: Tensor, q: Tensor, state: State) -> State:
-        """Squash i and f, neighbours in memory, at once."""
-        a = p + q
-        size = a.shape[-1] // 4
-        both = ops.sigmoid(a[..., : 2 * size])
-        g = ops.tanh(a[..., 2 * size : 3 * size])
-        o = ops.sigmoid(a[..., 3 * size :])
-        c = both[..., size:] * state[1] + both[..., :size] * g
-        return o * ops.tanh(c), c
+        (x_i, h_i), (x_f, h_f), (x_g, h_g), (x_o, h_o) = maps
+        with tell.scope("input gate"):
+            i = tell.name(ops.sigmoid(x_i(x) + h_i(h)), "i")
+        with tell.scope("forget gate"):
+            f = tell.name(ops.sigmoid(x_f(x) + h_f(h)), "f")
+        with tell.scope("cell gate"):
+            g = tell.name(ops.tanh(x_g(x) + h_g(h)), "g")
+        with tell.scope("output gate"):
+            o = tell.name(ops.sigmoid(x_o(x) + h_o(h)), "o")
+        c = tell.name(f * c + i * g, "c")
+        return tell.name(o * ops.tanh(c), "h"), c
 
 
 class GRUUnit(Unit):
@@ -159,29 +164,19 @@ class GRUUnit(Unit):
 
     gates: ClassVar[dict[str, str]] = {"r": "reset gate", "z": "update gate", "n": "new gate"}
     states = ("h",)
+    one_bias = False
 
-    def spell(self, x: Tensor, state: State, maps: dict[str, tuple[Affine, Affine]], t: int | None) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
         """Three layers, two of them σ."""
         (h,) = state
-        value: dict[str, Tensor] = {}
-        for letter, (from_x, from_h) in maps.items():
-            with _core.scope(self.gates[letter]):
-                if letter == "n":
-                    value[letter] = name(ops.tanh(from_x(x) + value["r"] * from_h(h)), letter, t)
-                else:
-                    value[letter] = name(ops.sigmoid(from_x(x) + from_h(h)), letter, t)
-        return (name((1 - value["z"]) * value["n"] + value["z"] * h, "h", t),)
-
-    def step(self, p: Tensor, q: Tensor, state: State) -> State:
-        """Squash r and z, neighbours in memory, at once."""
-        size = p.shape[-1] // 3
-        both = ops.sigmoid(p[..., : 2 * size] + q[..., : 2 * size])
-        n = ops.tanh(p[..., 2 * size :] + both[..., :size] * q[..., 2 * size :])
-        return (n + both[..., size:] * (state[0] - n),)
-
-    def halves(self, w: Weights) -> tuple[Affine, Affine]:
-        """The bias of the state's share is inside of the reset product and cannot join the other."""
-        return affine(w.ih, w.b_ih), affine(w.hh, w.b_hh)
+        (x_r, h_r), (x_z, h_z), (x_n, h_n) = maps
+        with tell.scope("reset gate"):
+            r = tell.name(ops.sigmoid(x_r(x) + h_r(h)), "r")
+        with tell.scope("update gate"):
+            z = tell.name(ops.sigmoid(x_z(x) + h_z(h)), "z")
+        with tell.scope("new gate"):
+            n = tell.name(ops.tanh(x_n(x) + r * h_n(h)), "n")
+        return (tell.name((1 - z) * n + z * h, "h"),)
 
 
 # --- what cells and layers share ------------------------------------------------------------------------------
@@ -259,11 +254,8 @@ class Cell(Recurrent):
                 f"({self.input_size},)"
             )
         state = self._states(given, [(*x.shape[:-1], self.hidden_size)] * len(self.unit.states))
-        w = self._weights("")
-        if _core.is_watched():
-            return self.unit.spell(x, state, self.unit.parts(w), None)
-        from_x, from_h = self.unit.halves(w)
-        return self.unit.step(from_x(x), from_h(state[0]), state)
+        watched = _core.is_watched()
+        return self.unit.step(x, state, self.unit.maps(self._weights(""), watched), Told() if watched else QUIET)
 
     def extra_repr(self) -> str:
         """Say the sizes."""
@@ -337,11 +329,11 @@ class GRUCell(Cell):
 
 
 @contextlib.contextmanager
-def scopes(*words: str) -> Iterator[None]:
-    """Open scopes inside each other; empty words are left out."""
+def scopes(watched: bool, *words: str) -> Iterator[None]:
+    """Open scopes inside each other while a tape watches; empty words are left out."""
     with contextlib.ExitStack() as stack:
         for word in words:
-            if word:
+            if watched and word:
                 stack.enter_context(_core.scope(word))
         yield
 
@@ -401,83 +393,58 @@ class RecurrentLayers(Recurrent):
         count = self.num_layers * len(self._directions)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.unit.states)]
         states = self._states(given, [(count, *batch, size) for size in sizes])
-        run = self._spelled if _core.is_watched() else self._stepped
-        y, final = run(x, axis, states)
+        y, final = self._unroll(x, axis, states)
         return y, tuple(
-            name(ops.stack(*parts), f"{word}_n", None)
+            Told().name(ops.stack(*parts), f"{word}_n")
             for word, parts in zip(self.unit.states, zip(*final, strict=True), strict=True)
         )
 
-    def _between(self, x: Tensor) -> Tensor:
-        """Apply dropout between layers while training."""
-        return dropped(x, self.dropout) if self.dropout and self.training else x
-
-    def _stepped(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
-        """Run for speed: nobody looks inside."""
-        final: list[State] = []
-        unit, steps = self.unit, x.shape[axis]
+    def _unroll(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
+        """Run all layers; return the outputs of the last one and the final states of every layer and direction."""
+        unit, watched, steps = self.unit, _core.is_watched(), x.shape[axis]
         at = [(slice(None),) * axis + (t,) for t in range(steps)]
+        tell = [Told(t) if watched else QUIET for t in range(-1, steps + 1)]  # tell[t + 1] speaks of step t
+        xs: list[Any] = [None] * steps
+        final: list[State] = []
         for layer in range(self.num_layers):
-            x = self._between(x) if layer else x
-            flat = x if x.ndim == 2 else ops.reshape(x, (-1, x.shape[-1]))
             outputs = []
             for direction in self._directions:
+                word = ("reverse" if direction else "forward") if self.bidirectional else ""
                 w = self._weights(f"_l{layer}{direction}")
-                from_x, from_h = unit.halves(w)
-                p = from_x(flat)
-                if x.ndim == 3:
-                    p = ops.reshape(p, (*x.shape[:-1], p.shape[-1]))
-                project = None if w.hr is None else affine(w.hr, None)
-                state = tuple(s[len(final)] for s in states)
-                hs: list[Any] = [None] * steps
-                for t in reversed(range(steps)) if direction else range(steps):
-                    state = unit.step(p[at[t]], from_h(state[0]), state)
-                    if project is not None:
-                        state = (project(state[0]), *state[1:])
-                    hs[t] = state[0]
-                outputs.append(ops.stack(*hs, axis=axis))
-                final.append(state)
-            x = outputs[0] if len(outputs) == 1 else ops.concatenate(*outputs, axis=-1)
-        return x, final
-
-    def _spelled(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
-        """Run for readers: a scope for every layer, direction, step and gate, and a name for every value."""
-        final: list[State] = []
-        unit, steps = self.unit, x.shape[axis]
-        xs: list[Any] = [None] * steps
-        for layer in range(self.num_layers):
-            outputs: list[list[Any]] = []
-            for direction in self._directions:
-                back = bool(direction)
-                w = self._weights(f"_l{layer}{direction}")
-                with scopes(f"layer {layer}", "reverse" if back else "forward" if self.bidirectional else ""):
-                    maps = unit.parts(w)
+                with scopes(watched, f"layer {layer}", word):
+                    maps = unit.maps(w, watched)
                     project = None if w.hr is None else affine(w.hr, None)
+                    start = tell[-1 if direction else 0]
                     state = tuple(
-                        name(s[len(final)], word, steps if back else -1)
-                        for word, s in zip(unit.states, states, strict=True)
+                        start.name(s[len(final)], word) for word, s in zip(unit.states, states, strict=True)
                     )
                     hs: list[Any] = [None] * steps
-                    for t in reversed(range(steps)) if back else range(steps):
-                        with _core.scope(f"t={t}"):
+                    for t in reversed(range(steps)) if direction else range(steps):
+                        told = tell[t + 1]
+                        with told.scope(f"t={t}"):
                             if xs[t] is None:
-                                xs[t] = name(x[(slice(None),) * axis + (t,)], "x", t)
-                            state = unit.spell(xs[t], state, maps, t)
+                                xs[t] = told.name(x[at[t]], "x")
+                            state = unit.step(xs[t], state, maps, told)
                             if project is not None:
-                                name(state[0], "m", t)  # the block's output before the projection (Sak et al. 2014)
-                                state = (name(project(state[0]), "h", t), *state[1:])
+                                told.name(state[0], "m")  # the output before its projection (Sak et al. 2014)
+                                state = (told.name(project(state[0]), "h"), *state[1:])
                         hs[t] = state[0]
                 outputs.append(hs)
                 final.append(state)
             last = layer == self.num_layers - 1
+            if last and not watched:
+                break
             for t in range(steps):
-                with scopes(f"layer {layer}", f"t={t}"):
+                with scopes(watched, f"layer {layer}", f"t={t}"):
                     xs[t] = outputs[0][t]
                     if self.bidirectional:
-                        xs[t] = name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y", t)
-                    if not last:
-                        xs[t] = self._between(xs[t])
-        return name(ops.stack(*xs, axis=axis), "output", None), final
+                        xs[t] = tell[t + 1].name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y")
+                    if self.dropout and self.training and not last:
+                        xs[t] = dropped(xs[t], self.dropout)
+        if watched:
+            return Told().name(ops.stack(*xs, axis=axis), "output"), final
+        sides = [ops.stack(*hs, axis=axis) for hs in outputs]
+        return sides[0] if len(sides) == 1 else ops.concatenate(*sides, axis=-1), final
 
     def extra_repr(self) -> str:
         """Say the sizes and every option that is not at its default."""

@@ -22,9 +22,7 @@ not_equal = _comparison("not_equal", "Where a != b.")
 greater = _comparison("greater", "Where a > b.")
 greater_equal = _comparison("greater_equal", "Where a >= b.")
 isnan = general("isnan(x)", value=lambda xp, x: xp.isnan(x), doc="Where x is not a number.")
-isfinite = general(
-    "isfinite(x)", value=lambda xp, x: xp.isfinite(x), doc="Where x is neither infinite nor NaN."
-)
+isfinite = general("isfinite(x)", value=lambda xp, x: xp.isfinite(x), doc="Where x is neither infinite nor NaN.")
 logical_not = general("logical_not(x)", value=_logical_not, doc="Where x is False or 0.")
 
 __all__ = [

@@ -65,9 +65,7 @@ def _embedding(xp: Any, weight: Any, index: Any) -> Any:
     if index.size:
         low, high = int(xp.min(index)), int(xp.max(index))
         if low < 0 or high >= rows:
-            raise IndexError_(
-                f"index {low if low < 0 else high} is outside of the rows of weight, 0 to {rows - 1}"
-            )
+            raise IndexError_(f"index {low if low < 0 else high} is outside of the rows of weight, 0 to {rows - 1}")
     picked = xp.take(weight, xp.reshape(index, (-1,)), axis=0)
     return xp.reshape(picked, (*index.shape, *weight.shape[1:]))
 

@@ -14,7 +14,7 @@ from ..errors import DTypeError, ShapeError, UsageError
 from ..op import general, helper, lane_of, linear
 from ._axes import Shape, as_shape, axes_of, one_axis, plain_axis, shape_of
 
-# --- shapes -------------------------------------------------------------------------------------------------
+# --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 def _reshape(xp: Any, x: Any, shape: Any) -> Any:
@@ -115,7 +115,7 @@ cumsum = linear(
 )
 
 
-# --- products -----------------------------------------------------------------------------------------------
+# --- products ---------------------------------------------------------------------------------------------------------
 
 
 @helper
@@ -205,9 +205,7 @@ def _terms(subscripts: str, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], st
         if "..." in terms[k]:
             rest = rank - len(terms[k]) + 3
             if not 0 <= rest <= len(fresh):
-                raise ShapeError(
-                    f"term {terms[k]!r} of {subscripts!r} does not fit an operand with {rank} axes"
-                )
+                raise ShapeError(f"term {terms[k]!r} of {subscripts!r} does not fit an operand with {rank} axes")
             terms[k] = terms[k].replace("...", "".join(reversed(fresh[:rest])))
             wide = max(wide, rest)
         if not terms[k].isascii() or not (terms[k].isalpha() or not terms[k]):
@@ -215,9 +213,7 @@ def _terms(subscripts: str, ranks: tuple[int, ...]) -> tuple[tuple[str, ...], st
         if len(terms[k]) != rank:
             raise ShapeError(f"term {terms[k]!r} of {subscripts!r} does not fit an operand with {rank} axes")
         if len(set(terms[k])) < rank:
-            raise UsageError(
-                f"term {terms[k]!r} of {subscripts!r} repeats a label; diagonals are not supported"
-            )
+            raise UsageError(f"term {terms[k]!r} of {subscripts!r} repeats a label; diagonals are not supported")
     batch, used = "".join(reversed(fresh[:wide])), "".join(terms)
     if not arrow:
         out = batch + "".join(sorted(c for c in set(used) if used.count(c) == 1 and c not in batch))
@@ -236,9 +232,7 @@ def _ordered(xp: Any, x: Any, labels: str, wanted: str) -> Any:
     return x if labels == wanted else xp.permute_dims(x, tuple(labels.index(label) for label in wanted))
 
 
-def _contract(
-    xp: Any, a: Any, of_a: str, b: Any, of_b: str, later: str, size: dict[str, int]
-) -> tuple[Any, str]:
+def _contract(xp: Any, a: Any, of_a: str, b: Any, of_b: str, later: str, size: dict[str, int]) -> tuple[Any, str]:
     """Multiply two operands and sum over what is not needed later, as one batched matrix product."""
 
     def block(labels: str) -> int:
@@ -310,7 +304,7 @@ def einsum(subscripts: str, *xs: Any) -> Any:
     return _einsum_record(*xs, subscripts=subscripts)
 
 
-# --- joins and margins --------------------------------------------------------------------------------------
+# --- joins and margins ------------------------------------------------------------------------------------------------
 
 
 def _with_shapes(operands: tuple[Any, ...], axis: int) -> dict[str, Any]:
@@ -370,7 +364,7 @@ pad = general(
 )
 
 
-# --- kinds of elements, and the way out of the graph --------------------------------------------------------
+# --- kinds of elements, and the way out of the graph ------------------------------------------------------------------
 
 
 def dtype_name(dtype: Any) -> str:
@@ -384,9 +378,7 @@ def dtype_name(dtype: Any) -> str:
     except TypeError:
         found = np.dtype(str(dtype).rpartition(".")[2])  # another array library's dtype
     if found.kind not in "iub" and found.name not in ("float32", "float64"):
-        raise DTypeError(
-            f"elements of type {found} are not supported; float32, float64, integers and booleans are"
-        )
+        raise DTypeError(f"elements of type {found} are not supported; float32, float64, integers and booleans are")
     return found.name
 
 
@@ -416,7 +408,7 @@ def astype(x: Any, dtype: Any) -> Any:
     return _astype(x if np.dtype(name).kind == "f" else detach(x), dtype=name)
 
 
-# --- compositions -------------------------------------------------------------------------------------------
+# --- compositions -----------------------------------------------------------------------------------------------------
 
 
 def transpose(x: Any, axis0: int, axis1: int) -> Any:

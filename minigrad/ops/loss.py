@@ -45,7 +45,7 @@ def as_array(weight: Any) -> Any:
     return weight if hasattr(weight, "shape") else np.asarray(weight, dtype=np.float64)
 
 
-# --- squared errors -----------------------------------------------------------------------------------------
+# --- squared errors ---------------------------------------------------------------------------------------------------
 
 
 @helper
@@ -94,7 +94,7 @@ half_squared_error = general(
     doc="Half the sum of squared errors, whose derivative is the error itself.",
 )
 
-# --- cross entropy ------------------------------------------------------------------------------------------
+# --- cross entropy ----------------------------------------------------------------------------------------------------
 
 
 @helper
@@ -151,9 +151,7 @@ def _factors(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int) -> An
     if weight is None:
         return xp.astype(keep, x.dtype)
     index = xp.where(keep, target, xp.zeros_like(target))
-    factors = xp.reshape(
-        xp.take(xp.astype(xp.asarray(weight), x.dtype), xp.reshape(index, (-1,))), target.shape
-    )
+    factors = xp.reshape(xp.take(xp.astype(xp.asarray(weight), x.dtype), xp.reshape(index, (-1,))), target.shape)
     return xp.where(keep, factors, xp.zeros_like(factors))
 
 
@@ -165,19 +163,13 @@ def _check_classes(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int)
     classes = shape[axis]
     wanted = shape[:axis] + shape[axis + 1 :]
     if tuple(target.shape) != wanted:
-        raise ShapeError(
-            f"targets of class numbers have the shape of x without its axis {axis}, the classes: {wanted}"
-        )
+        raise ShapeError(f"targets of class numbers have the shape of x without its axis {axis}, the classes: {wanted}")
     if weight is not None and tuple(weight.shape) != (classes,):
-        raise ShapeError(
-            f"weight has one number for each of the {classes} classes, not shape {tuple(weight.shape)}"
-        )
+        raise ShapeError(f"weight has one number for each of the {classes} classes, not shape {tuple(weight.shape)}")
     outside = ((target < 0) | (target >= classes)) & (target != ignore_index)
     if bool(xp.any(outside)):
         worst = int(xp.max(xp.where(outside, target, xp.full_like(target, xp.iinfo(target.dtype).min))))
-        raise IndexError_(
-            f"target {worst} is none of the classes 0 to {classes - 1}, nor ignore_index={ignore_index}"
-        )
+        raise IndexError_(f"target {worst} is none of the classes 0 to {classes - 1}, nor ignore_index={ignore_index}")
 
 
 def _cross_entropy(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
@@ -200,9 +192,7 @@ def _cross_entropy(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int,
     return xp.where(none, math.nan, total / xp.where(none, 1, number))
 
 
-def _class_weights(
-    operands: tuple[Any, ...], weight: Any, ignore_index: int, reduction: str
-) -> dict[str, Any]:
+def _class_weights(operands: tuple[Any, ...], weight: Any, ignore_index: int, reduction: str) -> dict[str, Any]:
     known_reduction("cross_entropy", reduction)
     weight = None if weight is None else as_array(weight)
     return {"weight": weight, "ignore_index": ignore_index, "reduction": reduction}
@@ -239,8 +229,7 @@ soft_cross_entropy = general(
     value=_soft_cross_entropy,
     vjp_x="lift(g, x_shape, reduction) * (softmax(x, axis=class_axis(x_shape))"
     " * sum(target, axis=class_axis(x_shape), keepdims=True) - target) / items(x_shape, reduction)",
-    vjp_target="-lift(g, x_shape, reduction) * log_softmax(x, axis=class_axis(x_shape))"
-    " / items(x_shape, reduction)",
+    vjp_target="-lift(g, x_shape, reduction) * log_softmax(x, axis=class_axis(x_shape)) / items(x_shape, reduction)",
     jvp_x="sum(t * (softmax(x, axis=class_axis(x_shape))"
     " * sum(target, axis=class_axis(x_shape), keepdims=True) - target),"
     " axis=loss_axes(x_shape, reduction)) / items(x_shape, reduction)",

@@ -11,7 +11,7 @@ from ._axes import Axis, as_shape, axes_of, count, inverse, kept, plain_axis, py
 from .elementwise import abs, where
 from .linear import _astype, flip, pad, permute, reshape
 
-# --- sums ---------------------------------------------------------------------------------------------------
+# --- sums -------------------------------------------------------------------------------------------------------------
 
 sum = linear(
     "sum(x; axis=None, keepdims=False)",
@@ -47,7 +47,7 @@ var = general(
     doc="Mean squared deviation from the mean over axes; the divisor is their number minus `correction`.",
 )
 
-# --- extremes -----------------------------------------------------------------------------------------------
+# --- extremes ---------------------------------------------------------------------------------------------------------
 
 
 @helper
@@ -80,7 +80,7 @@ argmin = general(
     doc="Position of the first smallest element, along one axis or in the flattened array; no derivative.",
 )
 
-# --- products -----------------------------------------------------------------------------------------------
+# --- products ---------------------------------------------------------------------------------------------------------
 
 
 @helper
@@ -119,7 +119,7 @@ prod = general(
     doc="Product over axes, by default all; derivatives are exact where elements are 0.",
 )
 
-# --- the softmax family -------------------------------------------------------------------------------------
+# --- the softmax family -----------------------------------------------------------------------------------------------
 
 
 def finite_max(xp: Any, x: Any, axis: Any) -> Any:
@@ -182,7 +182,7 @@ log_softmax = general(
     doc="Logarithm of softmax, without overflow.",
 )
 
-# --- norms --------------------------------------------------------------------------------------------------
+# --- norms ------------------------------------------------------------------------------------------------------------
 
 _norm = general(
     "norm(x; axis=None, keepdims=False)",

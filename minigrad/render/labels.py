@@ -55,7 +55,8 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
         elif n.op == "getitem" and n.name:
             label = n.display_name or n.name
         elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
-            label = used[n.id][0].name or label
+            argument = used[n.id][0].name
+            label = argument if len(argument) > 1 else label  # "target" says something, "x" does not
         out[n.id] = (label, math)
     for n in view.nodes:
         if n.op in ("affine", "matmul") and n.id in feeds:
@@ -66,8 +67,8 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
                 continue
             source = by_id[weight.source]
             letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
-            stem = re.match(r"[a-zA-Z]", data.carries or "")
-            operand = stem.group() if stem else "h" if data.role == "hidden" else "x"
+            indexed = re.match(r"([a-zA-Z])[\[_]?-?\d+\]?$", data.carries or "")
+            operand = indexed.group(1) if indexed else "h" if data.role == "hidden" else "x"
             plus = " + b" if len(edges) > 2 else ""
             out[n.id] = (f"{letter} {operand}{plus}", True)
     return out

@@ -35,6 +35,8 @@ _HEADER = 20.0
 _HEAD = 15.0
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
+_LONGEST_LOCAL = 24
+"""Longer derivatives are cut on the picture; tooltips and pages have them whole."""
 _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
 
@@ -611,7 +613,8 @@ class _Builder:
 
     def _local(self, k: int) -> str:
         """The local derivative to be printed on an edge, or nothing."""
-        return pretty_local(self.edges[k].local or "") if "local" in self.show else ""
+        text = pretty_local(self.edges[k].local or "") if "local" in self.show else ""
+        return text if len(text) <= _LONGEST_LOCAL else text[: _LONGEST_LOCAL - 1] + "…"
 
     def _note(self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0) -> tuple[Words, ...]:
         text = self._local(k)
@@ -656,17 +659,20 @@ class _Builder:
             order[i] = c + 0.01 * crowd.get(c, 0)
             crowd[c] = crowd.get(c, 0) + 1
         for i in self.ceiling:
-            starts = [order.get(s, self.home.get(s, 0)) for s in (self.edges[k].source for k in self.into[i])]
-            low, high = min(starts, default=order[i]), order[i]
+            # a box ends a little right of its column: the next of a chain starts there, all others must not
+            sources = [self.edges[k].source for k in self.into[i]]
+            starts = [order[s] + 0.005 if s in order else float(self.home.get(s, 0)) for s in sources]
+            low, high = min(starts, default=order[i]), order[i] + 0.005
             r = 0
             while r < len(spans) and any(a < high and low < b for a, b in spans[r]):
                 r += 1
-            spans[r : r + 1] = [(spans[r] if r < len(spans) else []) + [(low, max(high, low + 0.001))]]
+            spans[r : r + 1] = [(spans[r] if r < len(spans) else []) + [(low, high)]]
             self.ceiling_row[i] = r
         return len(spans)
 
     def _draw_ceiling(self) -> None:
         edge_right: dict[tuple[int, int], float] = {}
+        noted: dict[int, list[int]] = {}
         for i in self.ceiling:
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
@@ -692,7 +698,9 @@ class _Builder:
                 if e.source in self.ceiling_set:
                     words = self._note(k, points[0][0] + 5, points[0][1] - 7)
                 else:
-                    words = self._note(k, tx + 5, self.frame_top - 7)
+                    told = noted.setdefault(e.source, [])
+                    words = self._note(k, tx + 5, self.frame_top - 7) if not told else ()
+                    told.append(k)
                 self._wire(k, points, "data", words=words)
 
     # before the steps

@@ -1,0 +1,405 @@
+"""The models of the command line: built-in recurrent networks, and functions that users name by file or module."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import difflib
+import importlib
+import importlib.util
+import inspect
+import math
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import losses as loss
+from . import nn, ops
+from ._core import scope
+from .errors import MinigradError, UsageError
+from .tensor import Tensor, is_grad_enabled, manual_seed, tensor, zeros
+
+__all__ = ["BUILT_IN", "Model", "build", "read_csv"]
+
+CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
+BUILT_IN = ("adder", *CELLS)
+OWN = "your own function as file.py:function or package.module:function"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Something that computes losses, step by step, the same ones whenever it is asked.
+
+    Attributes:
+        name: a word for titles and file names: ``"lstm"``, or the name of the user's function.
+        title: one line that says what is computed.
+        steps: runs the computation and returns one loss for each step, or a single one.
+    """
+
+    name: str
+    title: str
+    steps: Callable[[], list[Tensor]]
+
+    def losses(self) -> list[Tensor]:
+        """Run the model under the caller's tape and return its losses, one tensor of one element each."""
+        return self.steps()
+
+    def loss(self) -> Tensor:
+        """Run the model under the caller's tape and return the sum of its losses, named ``E``."""
+        parts = self.losses()
+        if len(parts) == 1:
+            return parts[0]
+        total = ops.sum(ops.stack(*parts))
+        total.name = "E"
+        return total
+
+
+def build(
+    spec: str,
+    *,
+    text: str | None = None,
+    csv: str | Path | None = None,
+    steps: int | None = None,
+    hidden: int | None = None,
+    seed: int = 0,
+) -> Model:
+    """Return the model that a command line names.
+
+    Args:
+        spec: ``lstm``, ``gru``, ``rnn`` (they spell `text`, or predict the rows of `csv`), ``adder`` (it adds two
+            numbers bit by bit), or ``file.py:function`` or ``package.module:function``: a function without required
+            arguments that returns a loss or a list of losses.
+        text: what the network spells ("hello" if not given). It is read as a ring: every character has a next one
+            to be predicted, the last one's is the first. For the adder the sum, "23+42" if not given.
+        csv: a file of numbers, one row a step; every row predicts the next one.
+        steps: how many steps: characters (more than the text has start it again), rows, or bits (8 if not given).
+        hidden: units of the state (8 if not given; 16 in the adder).
+        seed: of the initial parameters. A user's function runs with minigrad's, NumPy's and Python's global
+            generators set to it.
+
+    Raises:
+        UsageError: an unknown model, an option that the model does not take, a text or file that does not fit, a user's
+            function that cannot be called, that fails, or that returns no loss.
+    """
+    for name, number in (("steps", steps), ("hidden", hidden)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be at least 1, not {number}")
+    if spec in BUILT_IN:
+        if csv is not None and text is not None:
+            raise UsageError("a model reads a text or a csv file, not both")
+        if spec == "adder":
+            if csv is not None:
+                raise UsageError("the adder reads no csv file: write its sum as text, like 23+42")
+            return _adder(text or "23+42", steps or 8, hidden or 16, seed)
+        if csv is not None:
+            return _series(spec, Path(csv), steps, hidden or 8, seed)
+        return _characters(spec, "hello" if text is None else text, steps, hidden or 8, seed)
+    given = {"text": text, "csv": csv, "steps": steps, "hidden": hidden}
+    return _own(spec, [name for name, value in given.items() if value is not None], seed)
+
+
+# --- built-in networks --------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """A recurrent cell and a linear read-out, run one step at a time."""
+
+    def __init__(self, kind: str, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, hidden
+        self.cell = CELLS[kind](inputs, hidden)
+        self.head = nn.Linear(hidden, outputs)
+        for path, parameter in self.named_parameters():
+            parameter.name = path.removeprefix("cell.")
+
+    def outputs(self, xs: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """Yield every step's number and read-out, inside of that step's scope."""
+        unit = self.cell.unit
+        with scope(self.kind):
+            # Once for all steps, so that a picture shows each gate's rows of a parameter once.
+            gates = unit.parts(self.cell._weights(""))
+        state = tuple(zeros(1, self.hidden) for _ in unit.states)
+        for word, s in zip(unit.states, state, strict=True):
+            s.name = f"{word}[-1]"
+        for t, x in enumerate(xs):
+            x.name = f"x[{t}]"
+            with scope(self.kind), scope(f"t={t}"):
+                state = unit.spell(x, state, gates, t)
+            with scope(f"t={t}"):
+                yield t, self.head(state[0])
+
+
+def _named(x: Tensor, word: str, t: int) -> Tensor:
+    x.name = f"{word}[{t}]"
+    return x
+
+
+def _characters(kind: str, text: str, steps: int | None, hidden: int, seed: int) -> Model:
+    letters = sorted(set(text))
+    if len(letters) < 2:
+        raise UsageError(f"the text {text!r} needs two different characters: otherwise there is nothing to predict")
+    count = len(text) if steps is None else steps
+    codes = [letters.index(text[t % len(text)]) for t in range(count + 1)]
+    manual_seed(seed)
+    net = Net(kind, len(letters), hidden, len(letters))
+    one_hot = np.eye(len(letters), dtype=np.float32)
+
+    def run() -> list[Tensor]:
+        xs = [tensor(one_hot[[code]]) for code in codes[:-1]]
+        return [
+            _named(loss.cross_entropy(_named(y, "logits", t), _named(tensor([codes[t + 1]]), "next", t)), "E", t)
+            for t, y in net.outputs(xs)
+        ]
+
+    return Model(kind, f"{kind} spelling {_shortened(text)!r}", run)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _adder(text: str, bits: int, hidden: int, seed: int) -> Model:
+    parts = [part.strip() for part in text.split("+")]
+    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise UsageError(f"the adder adds two whole numbers, written like 23+42, not {text!r}")
+    a, b = map(int, parts)
+    if a + b >= 2**bits:
+        raise UsageError(f"{a} + {b} = {a + b} does not fit into {bits} bits, whose largest number is {2**bits - 1}")
+    manual_seed(seed)
+    net = Net("rnn", 2, hidden, 1)
+
+    def run() -> list[Tensor]:
+        xs = [tensor([[float(a >> t & 1), float(b >> t & 1)]]) for t in range(bits)]
+        parts = []
+        for t, y in net.outputs(xs):
+            bit = _named(tensor([[float(a + b >> t & 1)]]), "d", t)
+            parts.append(_named(loss.half_squared_error(_named(ops.sigmoid(y), "y", t), bit), "E", t))
+        return parts
+
+    return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run)
+
+
+def _series(kind: str, path: Path, steps: int | None, hidden: int, seed: int) -> Model:
+    rows = read_csv(path)
+    available = len(rows) - 1
+    if available < 1:
+        raise UsageError(f"{path} has one row of numbers: it takes two to predict one")
+    if steps is not None and steps > available:
+        raise UsageError(f"{steps} steps need {steps + 1} rows, and {path} has {len(rows)}")
+    spread = rows.std(axis=0)
+    rows = ((rows - rows.mean(axis=0)) / np.where(spread == 0, 1, spread)).astype(np.float32)
+    manual_seed(seed)
+    net = Net(kind, rows.shape[1], hidden, rows.shape[1])
+
+    def run() -> list[Tensor]:
+        xs = [tensor(rows[[t]]) for t in range(available if steps is None else steps)]
+        return [
+            _named(loss.mse(_named(y, "y", t), _named(tensor(rows[[t + 1]]), "next", t)), "E", t)
+            for t, y in net.outputs(xs)
+        ]
+
+    return Model(kind, f"{kind} predicting the next row of {path.name}", run)
+
+
+def read_csv(path: str | Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Read a table of finite numbers, (rows, columns); a first row without any number is a header.
+
+    Raises:
+        UsageError: the file cannot be read, holds no numbers, or a cell is none: row and column are named, from 1.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv_format.reader(file)
+            rows = [(lines.line_num, row) for row in lines if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv_format.Error) as error:
+        raise UsageError(f"{path} is no csv file: {error}") from None
+    header: list[str] = []
+    if rows and all(_number(cell) is None for cell in rows[0][1]):
+        header = rows.pop(0)[1]
+    if not rows:
+        raise UsageError(f"{path} has no rows of numbers")
+    width = len(header or rows[0][1])
+    table = np.empty((len(rows), width))
+    for k, (line, row) in enumerate(rows):
+        if len(row) != width:
+            raise UsageError(f"{path}, row {line}: {len(row)} cells, where other rows have {width}")
+        for column, cell in enumerate(row):
+            number = _number(cell)
+            if number is None or not math.isfinite(number):
+                title = f" ({header[column].strip()})" if header else ""
+                raise UsageError(f"{path}, row {line}, column {column + 1}{title}: {cell!r} is no finite number")
+            table[k, column] = number
+    return table
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+# --- functions of users -------------------------------------------------------------------------------------
+
+
+def _own(spec: str, options: list[str], seed: int) -> Model:
+    place, colon, name = spec.rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(_unknown(spec))
+    if options:
+        raise UsageError(f"--{options[0]} is for the built-in models; {spec} decides by itself what it reads")
+    _seed_all(seed)
+    module = _load(place)
+    function = getattr(module, name, None)
+    if function is None:
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
+        raise UsageError(f"{place} has no function {name!r}{_or_rather(name, own)}")
+    if not callable(function):
+        raise UsageError(f"{spec} is no function but {_a(function)}")
+    _check_arguments(spec, function)
+
+    def run() -> list[Tensor]:
+        _seed_all(seed)
+        with _blaming(spec, place):
+            result = function()
+        return _as_losses(spec, result)
+
+    return Model(name, spec, run)
+
+
+def _unknown(spec: str) -> str:
+    if spec.endswith(".py") or Path(spec).is_file():
+        return f"which function of {spec}? Write {spec}:function"
+    known = ", ".join(BUILT_IN)
+    near = difflib.get_close_matches(spec, BUILT_IN, 1, 0.5)
+    meant = f"did you mean {near[0]}? The models are" if near else "the models are"
+    return f"unknown model {spec!r}: {meant} {known}, or {OWN}"
+
+
+def _or_rather(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; it has {', '.join(sorted(known))}" if known else "; it has none"
+
+
+def _seed_all(seed: int) -> None:
+    manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  users' functions draw from the global generator
+
+
+def _load(place: str) -> ModuleType:
+    """Import a file or a module as ``python place`` or ``python -m place`` would find its neighbours."""
+    if not place.endswith(".py"):
+        _look_in(Path.cwd())
+        with _blaming(place, place):
+            try:
+                return importlib.import_module(place)
+            except ModuleNotFoundError as error:
+                if error.name and (place + ".").startswith(error.name + "."):
+                    raise UsageError(f"there is no module {error.name!r}") from None
+                raise
+    path = Path(place)
+    if not path.is_file():
+        raise UsageError(f"there is no file {place!r}")
+    _look_in(path.resolve().parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module  # dataclasses and pickle look their classes' module up
+    try:
+        with _blaming(place, place):
+            spec.loader.exec_module(module)
+    finally:
+        if before is not None:
+            sys.modules[path.stem] = before
+    return module
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+@contextmanager
+def _blaming(spec: str, place: str) -> Iterator[None]:
+    """Turn what a user's code raises into one line that says where in that code."""
+    try:
+        yield
+    except UsageError as error:
+        if error.__traceback__ is None or _last_line(error, place) is None:
+            raise
+        raise UsageError(_complaint(spec, place, error)) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(_complaint(spec, place, error)) from error
+
+
+def _complaint(spec: str, place: str, error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{spec} is not valid Python: {_relative(error.filename)}:{error.lineno}: {error.msg}"
+    where = _last_line(error, place)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{spec} raised an error{f' at {where}' if where else ''}: {what}"
+
+
+def _last_line(error: BaseException, place: str) -> str | None:
+    """Return the place of an error in the code of the user, who did not write minigrad or the standard library."""
+    ours = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((ours, "<")) and frame.filename not in (importlib.__file__, random.__file__)
+    ]
+    return f"{_relative(theirs[-1].filename)}:{theirs[-1].lineno}" if theirs else None
+
+
+def _relative(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
+
+
+def _check_arguments(spec: str, function: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return  # a compiled function that does not say: calling it will
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if required:
+        raise UsageError(f"{spec} is called without arguments, but it requires {', '.join(required)}")
+
+
+def _as_losses(spec: str, result: Any) -> list[Tensor]:
+    several = isinstance(result, list | tuple)
+    parts = list(result) if several else [result]
+    if not parts:
+        raise UsageError(f"{spec} returned an empty {type(result).__name__}, not a loss or a list of losses")
+    for k, part in enumerate(parts):
+        what = f"element {k} of what {spec} returned" if several else f"what {spec} returned"
+        if not isinstance(part, Tensor):
+            raise UsageError(f"{what} is {_a(part)}, not a tensor: a model returns a loss or a list of losses")
+        if part.size != 1:
+            raise UsageError(f"{what} has shape {part.shape}: a loss is one number, so reduce it with .sum() or .mean()")
+        if is_grad_enabled() and not part.requires_grad:
+            raise UsageError(f"{what} depends on no tensor with requires_grad=True: there is no gradient to draw or check")
+    return [part.reshape(()) if part.shape else part for part in parts]
+
+
+def _a(value: Any) -> str:
+    name = type(value).__name__
+    if value is None:
+        return "None"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
