@@ -39,8 +39,6 @@ cdef extern from "Python.h":
     int PyObject_GC_IsTracked(PyObject *)
     Py_ssize_t Py_REFCNT(PyObject *)
     PyTypeObject *Py_TYPE(PyObject *)
-    ctypedef PyObject *(*newfunc)(PyTypeObject *, PyObject *, PyObject *)
-    PyObject *PyTuple_New(Py_ssize_t)
 
 cdef enum:
     LEAF = 1          # holds .grad; has no parents
@@ -54,7 +52,6 @@ cdef long long sweeps = 0
 cdef Lane lane = None                # the compiled lane …
 cdef PyTypeObject *lane_type = NULL  # … owns exactly this array type
 cdef object tensor_type = None
-cdef object empty = ()
 cdef dict changes = {}  # id(owner of memory) -> [weak reference, clock of its last change, number of changes]
 cdef list operators = [None] * 16
 
@@ -507,6 +504,7 @@ class HookHandle:
         hooks[self._key] = (hook, out)
 
     def remove(self):
+        """Take the hook away; doing it twice does no harm."""
         self._hooks.pop(self._key, None)
 
 

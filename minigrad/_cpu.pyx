@@ -1,11 +1,11 @@
 """The compiled lane: float32 and float64 NumPy arrays, the generated element-wise loops, and the small matrix product.
 
 A kernel declines (returns None or 0) whatever it is not made for, and the array lane takes over: other dtypes, exotic
-layouts, products large enough for NumPy's BLAS. What it does take, it does without Python objects other than the result.
+layouts, products large enough for NumPy's BLAS. What it does take, it does without Python objects beside the result.
 """
 cimport cython
 cimport numpy as cnp
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
 
@@ -21,7 +21,6 @@ cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
 
 cdef extern from "numpy/arrayobject.h":
-    PyTypeObject PyArray_Type
     object PyArray_ZEROS(int, cnp.npy_intp *, int, int)
 
 cdef extern from *:

@@ -79,7 +79,7 @@ class Functions:
         return self.xp.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
     def softplus(self, x: Any) -> Any:
-        return self.xp.maximum(x, 0 * x) + self.xp.log1p(self.xp.exp(-self.xp.abs(x)))
+        return self.xp.maximum(x, self.xp.zeros_like(x)) + self.xp.log1p(self.xp.exp(-self.xp.abs(x)))
 
     def erf(self, x: Any) -> Any:
         return _erf(self.xp, x)

@@ -13,10 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,12 +25,13 @@ from . import losses as loss
 from . import nn, ops
 from ._core import scope
 from .errors import MinigradError, UsageError
+from .nn.recurrent import Told
 from .tensor import Tensor, is_grad_enabled, manual_seed, tensor, zeros
 
 __all__ = ["BUILT_IN", "Model", "build", "read_csv"]
 
-CELLS = {"gru": nn.GRUCell, "lstm": nn.LSTMCell, "rnn": nn.RNNCell}
-BUILT_IN = ("adder", *CELLS)
+LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+BUILT_IN = ("adder", *LAYERS)
 OWN = "your own function as file.py:function or package.module:function"
 
 
@@ -68,6 +70,7 @@ def build(
     csv: str | Path | None = None,
     steps: int | None = None,
     hidden: int | None = None,
+    weights: str | Path | None = None,
     seed: int = 0,
 ) -> Model:
     """Return the model that a command line names.
@@ -81,6 +84,8 @@ def build(
         csv: a file of numbers, one row a step; every row predicts the next one.
         steps: how many steps: characters (more than the text has start it again), rows, or bits (8 if not given).
         hidden: units of the state (8 if not given; 16 in the adder).
+        weights: an ``.npz`` file of a trained network that spells: its state dictionary under the names ``lstm.…`` (or
+            ``gru.…``, ``rnn.…``) and ``head.…``, and its characters, in order, as one string under ``vocabulary``.
         seed: of the initial parameters. A user's function runs with minigrad's, NumPy's and Python's global
             generators set to it.
 
@@ -91,47 +96,52 @@ def build(
     for name, number in (("steps", steps), ("hidden", hidden)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
-    if spec in BUILT_IN:
-        if csv is not None and text is not None:
-            raise UsageError("a model reads a text or a csv file, not both")
-        if spec == "adder":
-            if csv is not None:
-                raise UsageError("the adder reads no csv file: write its sum as text, like 23+42")
-            return _adder(text or "23+42", steps or 8, hidden or 16, seed)
-        if csv is not None:
-            return _series(spec, Path(csv), steps, hidden or 8, seed)
-        return _characters(spec, "hello" if text is None else text, steps, hidden or 8, seed)
-    given = {"text": text, "csv": csv, "steps": steps, "hidden": hidden}
-    return _own(spec, [name for name, value in given.items() if value is not None], seed)
+    given = {"text": text, "csv": csv, "steps": steps, "hidden": hidden, "weights": weights}
+    options = [name for name, value in given.items() if value is not None]
+    if spec not in BUILT_IN:
+        return _own(spec, options, seed)
+    for one, other in (("text", "csv"), ("csv", "weights"), ("hidden", "weights")):
+        if one in options and other in options:
+            raise UsageError(f"--{one} and --{other} cannot be given together")
+    manual_seed(seed)
+    if spec == "adder":
+        for name in ("csv", "weights"):
+            if name in options:
+                raise UsageError(f"the adder has no --{name}: write its sum as --text 23+42")
+        return _adder("23+42" if text is None else text, steps or 8, hidden or 16)
+    if csv is not None:
+        return _series(spec, Path(csv), steps, hidden or 8)
+    return _characters(spec, "hello" if text is None else text, steps, hidden or 8, weights)
 
 
 # --- built-in networks --------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
-    """A recurrent cell and a linear read-out, run one step at a time."""
+    """A recurrent layer, under the name of its kind, and a linear read-out; spelled one step at a time."""
 
     def __init__(self, kind: str, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
         self.kind, self.hidden = kind, hidden
-        self.cell = CELLS[kind](inputs, hidden)
+        setattr(self, kind, LAYERS[kind](inputs, hidden))
         self.head = nn.Linear(hidden, outputs)
-        for path, parameter in self.named_parameters():
-            parameter.name = path.removeprefix("cell.")
+        for word, parameter in self.head.named_parameters():
+            parameter.name = f"head.{word}"
 
     def outputs(self, xs: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Yield every step's number and read-out, inside of that step's scope."""
-        unit = self.cell.unit
+        layer = getattr(self, self.kind)
+        unit = layer.unit
         with scope(self.kind):
-            # Once for all steps, so that a picture shows each gate's rows of a parameter once.
-            gates = unit.parts(self.cell._weights(""))
+            # Not the layer's own loop: there no step can have its read-out and its loss before the next one.
+            maps = unit.maps(layer._weights("_l0"), watched=True)
         state = tuple(zeros(1, self.hidden) for _ in unit.states)
         for word, s in zip(unit.states, state, strict=True):
             s.name = f"{word}[-1]"
         for t, x in enumerate(xs):
             x.name = f"x[{t}]"
             with scope(self.kind), scope(f"t={t}"):
-                state = unit.spell(x, state, gates, t)
+                state = unit.step(x, state, maps, Told(t))
             with scope(f"t={t}"):
                 yield t, self.head(state[0])
 
@@ -141,14 +151,19 @@ def _named(x: Tensor, word: str, t: int) -> Tensor:
     return x
 
 
-def _characters(kind: str, text: str, steps: int | None, hidden: int, seed: int) -> Model:
-    letters = sorted(set(text))
-    if len(letters) < 2:
+def _characters(kind: str, text: str, steps: int | None, hidden: int, weights: str | Path | None) -> Model:
+    if len(set(text)) < 2:
         raise UsageError(f"the text {text!r} needs two different characters: otherwise there is nothing to predict")
+    if weights is None:
+        letters = "".join(sorted(set(text)))
+        net = Net(kind, len(letters), hidden, len(letters))
+    else:
+        net, letters = _trained(kind, Path(weights))
+        strange = sorted(set(text) - set(letters))
+        if strange:
+            raise UsageError(f"{weights} has not learned the character {strange[0]!r}; it knows {letters!r}")
     count = len(text) if steps is None else steps
     codes = [letters.index(text[t % len(text)]) for t in range(count + 1)]
-    manual_seed(seed)
-    net = Net(kind, len(letters), hidden, len(letters))
     one_hot = np.eye(len(letters), dtype=np.float32)
 
     def run() -> list[Tensor]:
@@ -161,18 +176,38 @@ def _characters(kind: str, text: str, steps: int | None, hidden: int, seed: int)
     return Model(kind, f"{kind} spelling {_shortened(text)!r}", run)
 
 
+def _trained(kind: str, path: Path) -> tuple[Net, str]:
+    """Read a network and its characters from an ``.npz`` file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            state = {key: file[key] for key in file.files}
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (ValueError, BadZipFile) as error:
+        raise UsageError(f"{path} is no .npz file of arrays: {error}") from None
+    first = state.get(f"{kind}.weight_hh_l0")
+    if "vocabulary" not in state or first is None or first.ndim != 2:
+        raise UsageError(f"{path} holds no trained {kind}: it needs 'vocabulary' and '{kind}.weight_hh_l0'")
+    letters = str(state.pop("vocabulary"))
+    net = Net(kind, len(letters), first.shape[1], len(letters))
+    try:
+        net.load_state_dict(state)
+    except MinigradError as error:
+        raise UsageError(f"{path} does not fit: {error}") from None
+    return net, letters
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _adder(text: str, bits: int, hidden: int, seed: int) -> Model:
+def _adder(text: str, bits: int, hidden: int) -> Model:
     parts = [part.strip() for part in text.split("+")]
     if len(parts) != 2 or not all(part.isascii() and part.isdecimal() for part in parts):
         raise UsageError(f"the adder adds two whole numbers, written like 23+42, not {text!r}")
     a, b = map(int, parts)
     if a + b >= 2**bits:
         raise UsageError(f"{a} + {b} = {a + b} does not fit into {bits} bits, whose largest number is {2**bits - 1}")
-    manual_seed(seed)
     net = Net("rnn", 2, hidden, 1)
 
     def run() -> list[Tensor]:
@@ -186,7 +221,7 @@ def _adder(text: str, bits: int, hidden: int, seed: int) -> Model:
     return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run)
 
 
-def _series(kind: str, path: Path, steps: int | None, hidden: int, seed: int) -> Model:
+def _series(kind: str, path: Path, steps: int | None, hidden: int) -> Model:
     rows = read_csv(path)
     available = len(rows) - 1
     if available < 1:
@@ -195,7 +230,6 @@ def _series(kind: str, path: Path, steps: int | None, hidden: int, seed: int) ->
         raise UsageError(f"{steps} steps need {steps + 1} rows, and {path} has {len(rows)}")
     spread = rows.std(axis=0)
     rows = ((rows - rows.mean(axis=0)) / np.where(spread == 0, 1, spread)).astype(np.float32)
-    manual_seed(seed)
     net = Net(kind, rows.shape[1], hidden, rows.shape[1])
 
     def run() -> list[Tensor]:
@@ -392,9 +426,9 @@ def _as_losses(spec: str, result: Any) -> list[Tensor]:
         if not isinstance(part, Tensor):
             raise UsageError(f"{what} is {_a(part)}, not a tensor: a model returns a loss or a list of losses")
         if part.size != 1:
-            raise UsageError(f"{what} has shape {part.shape}: a loss is one number, so reduce it with .sum() or .mean()")
+            raise UsageError(f"{what} has shape {part.shape}: a loss is one number; reduce it with .sum() or .mean()")
         if is_grad_enabled() and not part.requires_grad:
-            raise UsageError(f"{what} depends on no tensor with requires_grad=True: there is no gradient to draw or check")
+            raise UsageError(f"{what} depends on no tensor with requires_grad=True: there is no gradient")
     return [part.reshape(()) if part.shape else part for part in parts]
 
 

@@ -1,4 +1,4 @@
-"""Optimisers with PyTorch's arguments, defaults and update formulas; they change parameters in place, outside of the graph."""
+"""Optimisers with PyTorch's arguments, defaults and formulas; they change parameters in place, outside the graph."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Optimizer:
     """Base of optimisers: parameters in groups with options of their own, and a state for each parameter.
 
     Args:
-        params: tensors, or dictionaries ``{"params": tensors, "lr": …}`` whose options stand before the optimiser's own.
+        params: tensors, or dictionaries ``{"params": tensors, "lr": …}`` with options of their own.
         defaults: options of groups that do not name them.
 
     Raises:
-        UsageError: no parameters, one that is no leaf or comes twice, or an option that is unknown or out of its range.
+        UsageError: no parameters, one that is no leaf or comes twice, or an option that is unknown or out of
+            its range.
     """
 
     buffers: ClassVar[tuple[str, ...]] = ()
@@ -110,7 +111,7 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state in PyTorch's form: buffers by position, and groups that name their parameters by position."""
+        """Return the state in PyTorch's form: buffers, and the parameters of groups, by position."""
         positions = iter(range(sum(len(g["params"]) for g in self.param_groups)))
         return {
             "state": {
@@ -124,7 +125,8 @@ class Optimizer:
         """Take over options and a copy of the buffers of a `state_dict`; parameters are matched by position.
 
         Raises:
-            UsageError: another number of groups or parameters. ShapeError: a buffer that does not fit its parameter.
+            UsageError: another number of groups or parameters. ShapeError: a buffer that does not fit its
+                parameter.
         """
         who = type(self).__name__
         sizes = [len(g["params"]) for g in self.param_groups]
@@ -137,14 +139,16 @@ class Optimizer:
         for place, (key, p) in enumerate(zip(order, parameters, strict=True)):
             held = state["state"].get(key)
             if held is not None:
-                loaded[place] = {word: _loaded(who, word, value, p) for word, value in held.items() if value is not None}
+                loaded[place] = {
+                    word: _loaded(who, word, value, p) for word, value in held.items() if value is not None
+                }
         for group, other in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({k: copy.deepcopy(v) for k, v in other.items() if k in self.defaults})
         self.state = loaded
 
     def __repr__(self) -> str:
         options = [
-            ", ".join(f"{k}={v}" for k, v in group.items() if k != "params") + f" ({len(group['params'])} parameters)"
+            ", ".join([*(f"{k}={v}" for k, v in group.items() if k != "params"), f"{len(group['params'])} parameters"])
             for group in self.param_groups
         ]
         return f"{type(self).__name__}({'; '.join(options)})"
@@ -181,7 +185,11 @@ class SGD(Optimizer):
         super().__init__(
             params,
             {
-                "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
                 "maximize": maximize,
             },
         )
@@ -211,7 +219,8 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015); `amsgrad` keeps the largest second moment (Reddi et al. 2018).
 
     ``m = b1 * m + (1 - b1) * g``; ``v = b2 * v + (1 - b2) * g * g``, for `betas` (b1, b2);
-    ``p -= lr / (1 - b1**t) * m / (sqrt(v / (1 - b2**t)) + eps)``. `weight_decay` adds ``weight_decay * p`` to g at the start.
+    ``p -= lr / (1 - b1**t) * m / (sqrt(v / (1 - b2**t)) + eps)``. `weight_decay` adds ``weight_decay * p``
+    to g at the start.
     """
 
     decoupled: ClassVar[bool] = False
@@ -230,7 +239,11 @@ class Adam(Optimizer):
         super().__init__(
             params,
             {
-                "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
                 "maximize": maximize,
             },
         )
@@ -289,8 +302,8 @@ class AdamW(Adam):
 class RMSprop(Optimizer):
     """RMSprop (Hinton's lecture 6e, 2012); `centered` divides by the deviation from the mean gradient (Graves 2013).
 
-    ``v = alpha * v + (1 - alpha) * g * g``; ``s = g / (sqrt(v) + eps)``, `centered` with v less the squared mean gradient;
-    ``p -= lr * s``, with `momentum` ``b = momentum * b + s`` and ``p -= lr * b``.
+    ``v = alpha * v + (1 - alpha) * g * g``; ``s = g / (sqrt(v) + eps)``, `centered` with v less the squared
+    mean gradient; ``p -= lr * s``, with `momentum` ``b = momentum * b + s`` and ``p -= lr * b``.
     """
 
     def __init__(
@@ -308,8 +321,13 @@ class RMSprop(Optimizer):
         super().__init__(
             params,
             {
-                "lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
-                "centered": centered, "maximize": maximize,
+                "lr": lr,
+                "alpha": alpha,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "centered": centered,
+                "maximize": maximize,
             },
         )
 

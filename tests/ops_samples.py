@@ -41,7 +41,7 @@ def softplus(x: Array) -> Array:
 def gelu(x: Array) -> Array:
     # The normal distribution's lower tail by erfc: nothing cancels.
     half = by_mpmath(lambda v: mpmath.erfc(-v / mpmath.sqrt(2)) / 2)
-    return x * np.abs(half(x))
+    return x * np.abs(half(np.clip(x, -1e3, 1e3)))
 
 
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
@@ -55,7 +55,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "reciprocal": lambda x: 1 / x,
     "square": np.square,
     "sqrt": np.sqrt,
-    "rsqrt": lambda x: np.sqrt(1 / x),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
     "abs": np.abs,
     "sign": lambda x: np.where(np.isnan(x), x, (x > 0) * 1.0 - (x < 0) * 1.0),
     "exp": np.exp,
@@ -75,7 +75,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "erf": by_mpmath(mpmath.erf),
     "maximum": np.maximum,
     "minimum": np.minimum,
-    "where": lambda condition, a, b: np.choose(condition.astype(int), (b, a)),
+    "where": lambda condition, a, b: np.choose((condition != 0).astype(int), (b, a)),
     "clip": lambda x, low=-np.inf, high=np.inf: np.where(x < low, low, np.where(x > high, high, x)),
     "bce_with_logits": lambda x, target, pos_weight: (
         pos_weight * target * softplus(-x) + (1 - target) * softplus(x)
@@ -266,7 +266,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "pow": [((2, 3), (2, 3), {}), ((2, 3), np.array(3.0), {})],
     "maximum": [((2, 3), (2, 3), {}), ((2, 1), (3,), {})],
     "minimum": [((2, 3), (2, 3), {}), ((2, 1), (3,), {})],
-    "where": [(CHOICES, (2, 3), (2, 3), {}), (CHOICES, (3,), (2, 1), {}), (CHOICES[:, :1], (), (1, 3), {})],
+    "where": [(CHOICES, (2, 3), (2, 3), {}), (CHOICES, (3,), (2, 1), {}), (CHOICES[:, :1], (), (1, 3), {}), (np.array([0.0, 2.5, -1.0]), (2, 3), (2, 3), {})],
     "bce_with_logits": [((2, 3), (2, 3), (), {}), ((2, 3), (2, 3), (3,), {})],
     "clip": [((3, 5), {"low": -0.7, "high": 0.9}), ((3, 5), {"low": 0.1}), ((3, 5), {"high": 0.1})],
     "leaky_relu": [((2, 5), {"slope": 0.01}), ((2, 5), {"slope": 0.3})],
@@ -445,3 +445,12 @@ def samples(name: str) -> list[Sample]:
     if table is None and op.kind == "elementwise" and len(op.operands) == 1 and not op.params:
         table = [((2, 3), {}), ((), {})]
     return [sample(name, *row[:-1], **row[-1]) for row in table or []]
+
+
+def with_shapes(name: str, shapes: tuple[tuple[int, ...], ...]) -> Sample:
+    """Make a sample of an element-wise record whose operands take turns through these shapes."""
+    op = PAGE.records[name]
+    operands: list[Any] = [shapes[k % len(shapes)] for k in range(len(op.operands))]
+    if name == "where":
+        operands[0] = np.resize(CHOICES, operands[0])
+    return sample(name, *operands, **samples(name)[0].params)

@@ -3,30 +3,25 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from ops_checks import (
     LANES,
     STENCIL,
     STEP,
     differences,
     duality_errors,
-    filled,
     first_order_errors,
     jacobian_errors,
     lane,
-    lane_errors,
     leaves,
     second_order_errors,
     value_errors,
 )
-from ops_samples import CHOICES, ELEMENTWISE, Array, Sample, draw, sample, samples, scatter, sum_to
+from ops_samples import CHOICES, ELEMENTWISE, Array, Sample, draw, samples, scatter, sum_to, with_shapes
 
 import minigrad as mg
 from minigrad import _core
@@ -90,11 +85,16 @@ def test_what_has_no_derivative_ends_the_graph(name: str) -> None:
 
 # --- edges of the number line ----------------------------------------------------------------------------------
 
-ULPS = {"gelu": None, "silu": 6, "bce_with_logits": 8}
-"""Units in the last place that values may be off, where it is not 4; gelu's are absolute, relative to x."""
+EITHER_ZERO = {"maximum", "minimum", "relu", "clip", "elu", "sign"}
+"""Built on the larger or smaller of two numbers: IEEE 754 leaves the sign open that a zero has then."""
 
-EITHER_ZERO = {"maximum", "minimum", "relu", "clip"}
-"""IEEE 754 leaves the sign of a zero open that is the larger or the smaller of two zeros."""
+
+def allowed(name: str, x: Array, want: Array) -> Array:
+    """Return how far a value may be off: 4 units in its last place, but for two products of x with a small factor."""
+    if name == "gelu":  # 1 + erf cancels for negative x
+        return 2 * np.finfo(x.dtype).eps * np.abs(x)
+    denormal = np.abs(x) * np.finfo(x.dtype).smallest_subnormal if name == "silu" else 0
+    return np.nan_to_num(4 * np.spacing(np.abs(want)) + denormal)
 
 
 def edges(dtype: str) -> Array:
@@ -120,12 +120,8 @@ def test_edge_values(name: str, dtype: str) -> None:
     operands = [next(grids) if k in floating else np.resize(CHOICES, (len(x), len(x))) for k in range(len(one.operands))]
     want = reference_at(name, operands, one.params).astype(dtype)
     got = one.op(*operands, **one.params).numpy()
-    if ULPS.get(name, 4) is None:
-        bound = 2 * np.finfo(dtype).eps * np.abs(x)
-    else:
-        bound = ULPS.get(name, 4) * np.spacing(np.abs(want))
     assert got.dtype == dtype
-    assert not differences(f"{name} in {dtype} of {operands}", got, want, np.where(np.isnan(bound), 0, bound))
+    assert not differences(f"{name} in {dtype}", got, want, allowed(name, operands[-1], want))
     if name not in EITHER_ZERO:
         zero = want == 0
         assert not differences(f"sign of zero of {name}", np.signbit(got)[zero], np.signbit(want)[zero], 0)
@@ -223,15 +219,6 @@ PAIRS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 ]
 
 
-def with_shapes(name: str, shapes: tuple[tuple[int, ...], ...]) -> Sample:
-    """Make a sample of an element-wise record whose operands take turns through these shapes."""
-    op = PAGE.records[name]
-    operands: list[Any] = [shapes[k % len(shapes)] for k in range(len(op.operands))]
-    if name == "where":
-        operands[0] = np.resize(CHOICES, operands[0])
-    return sample(name, *operands, **samples(name)[0].params)
-
-
 def expected(one: Sample, g: Array) -> tuple[Array, list[Array]]:
     """Return value and gradients by the reference and differences of it, summed back to the operands' shapes."""
     wide = [x.astype(np.longdouble) if x.dtype.kind == "f" else x for x in one.operands]
@@ -247,12 +234,12 @@ def expected(one: Sample, g: Array) -> tuple[Array, list[Array]]:
 
 
 def elementwise_errors(one: Sample, lay_out: Callable[[Array], Array] = np.asarray) -> list[str]:
-    operands = [lay_out(x) for x in one.operands]
+    operands = [lay_out(x) if x.ndim else x for x in one.operands]
     tensors = [mg.from_numpy(x).requires_grad_() if k in one.moving else x for k, x in enumerate(operands)]
     y = one.op(*tensors, **one.params)
     g = np.cos(np.arange(y.size)).reshape(y.shape)
     value, gradients = expected(one, g)
-    y.backward(mg.from_numpy(lay_out(g)))
+    y.backward(mg.from_numpy(lay_out(g) if g.ndim else g))
     errors = differences(f"value of {one}", y.numpy(), value, 1e-13)
     for k, want in zip(one.moving, gradients, strict=True):
         errors += differences(f"gradient {k} of {one}", tensors[k].grad.numpy(), want, 1e-8)
@@ -316,8 +303,6 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_layouts(name: str, layout: str) -> None:
-    if name == "clone":
-        pytest.skip("a linear record: test_layouts_of_products_and_parts") if False else None
     n = len(PAGE.records[name].operands)
     for shapes in (((3, 5),) * n, ((3, 5), (5,), ())[:n], ((2, 3, 5),) * n):
         assert not elementwise_errors(with_shapes(name, shapes), LAYOUTS[layout])
@@ -442,65 +427,6 @@ def test_contributions_of_edges_sum_to_the_gradients(seed: int) -> None:
     assert all(a >= b for a, b in pairwise(order)), "edges come in the order of the sweep"
 
 
-# --- the two lanes ------------------------------------------------------------------------------------------------------------
-
-few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
-
-
-@pytest.mark.parametrize("name", RECORDS)
-def test_lanes_agree(name: str, on_lane: str) -> None:
-    if on_lane == "compiled":
-        assert not [line for one in samples(name) for dtype in ("float32", "float64") for line in lane_errors(one.cast(dtype))]
-
-
-@st.composite
-def broadcastable(draws: st.DrawFn, name: str) -> Sample:
-    n = len(PAGE.records[name].operands)
-    shapes = draws(hnp.mutually_broadcastable_shapes(num_shapes=n, max_dims=4, max_side=5, min_side=0)).input_shapes
-    return with_shapes(name, shapes).cast(draws(st.sampled_from(["float32", "float64"])))
-
-
-@functools.cache
-def agreement(strategy: Any) -> Callable[[], None]:
-    @few
-    @given(strategy)
-    def agree(one: Sample) -> None:
-        assert not lane_errors(one)
-
-    return agree
-
-
-@pytest.mark.parametrize("name", ELEMENTWISE)
-def test_lanes_agree_on_random_shapes(name: str, on_lane: str) -> None:
-    if on_lane == "compiled":
-        agreement(broadcastable(name))()
-
-
-@st.composite
-def products(draws: st.DrawFn) -> Sample:
-    m, k, n = (draws(st.integers(0, 19)) for _ in range(3))
-    dtype = draws(st.sampled_from(["float32", "float64"]))
-    if draws(st.booleans()):
-        return sample("matmul", (m, k), (k, n)).cast(dtype)
-    return sample("affine", (m, k), (n, k), (n,)).cast(dtype)
-
-
-@st.composite
-def parts(draws: st.DrawFn) -> Sample:
-    shape = draws(hnp.array_shapes(max_dims=3, max_side=5))
-    return sample("getitem", shape, index=draws(hnp.basic_indices(shape, allow_newaxis=True)))
-
-
-def test_lanes_agree_on_random_products(on_lane: str) -> None:
-    if on_lane == "compiled":
-        agreement(products())()
-
-
-def test_lanes_agree_on_random_parts(on_lane: str) -> None:
-    if on_lane == "compiled":
-        agreement(parts())()
-
-
 # --- operations made of records ----------------------------------------------------------------------------------------------------
 
 
@@ -530,12 +456,11 @@ def test_norms(order: float, axis: Any) -> None:
     assert not jacobian_errors("norm", f, [x], 1e-8)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, math.inf])
+@pytest.mark.parametrize("order", [1, 2, 3, 1.5, math.inf])
 def test_the_zero_vector_has_a_norm_without_slope(order: float) -> None:
-    x = mg.tensor(np.array([[0.0, 0.0], [3.0, -4.0]]), requires_grad=True)
+    x = mg.tensor(np.zeros((2, 3)), requires_grad=True)
     mg.norm(x, ord=order, axis=1).sum().backward()
-    assert not differences("gradient", x.grad.numpy()[0], [0, 0] if order != math.inf else x.grad.numpy()[0] * 1, 0)
-    assert np.isfinite(x.grad.numpy()).all()
+    assert not differences("gradient", x.grad.numpy(), np.zeros((2, 3)), 0)
 
 
 SHAPES_BY_WORDS: list[tuple[Callable[[Any], Any], Callable[[Array], Array]]] = [
@@ -569,19 +494,3 @@ def test_embedding_rows_that_are_looked_up_often_collect_every_gradient() -> Non
     weight = mg.tensor(np.arange(15.0).reshape(5, 3), requires_grad=True)
     mg.embedding(weight, np.array([[4, 0], [4, 4]])).sum().backward()
     assert not differences("gradient", weight.grad.numpy(), np.outer([1, 0, 0, 0, 3], np.ones(3)), 0)
-
-
-def test_filled_answers_for_what_no_gradient_reaches() -> None:
-    x, z = leaves(draw("unreached", [(2,), (3,)]))
-    found = _core.sweep([x * 2], [mg.ones_like(x)], [x, z], False, True)
-    assert [part is None for part in found] == [False, True]
-    assert not differences("zeros", filled(found, [x, z])[1].numpy(), np.zeros(3), 0)
-
-
-@pytest.mark.parametrize(("name", "reduction"), product(["mse", "cross_entropy"], ["none", "sum", "mean"]))
-def test_losses_by_their_public_names_are_the_records(name: str, reduction: str) -> None:
-    one = next(s for s in samples(name) if s.params.get("reduction", "mean") == reduction and not s.params.get("weight", [])) if name == "mse" else next(
-        s for s in samples(name) if s.params.get("reduction") == reduction
-    )
-    public = getattr(mg.losses, name)(*map(mg.as_tensor, one.operands), **one.params)
-    assert not differences(name, public.numpy(), one.reference(*one.operands), 1e-13)

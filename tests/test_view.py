@@ -76,7 +76,7 @@ def test_show_decides_what_is_carried():
     assert all(e.local is None for e in plain.edges)
     assert plain.show == ("shape",)
     assert view_of(tapes.rnn(2), show=("grad", "shape")).show == ("shape", "grad")
-    with pytest.raises(UsageError, match="'colour'.*shape, value, grad, local"):
+    with pytest.raises(UsageError, match=r"'colour'.*shape, value, grad, local"):
         view_of(tapes.rnn(2), show=("colour",))
 
 

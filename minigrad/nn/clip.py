@@ -32,7 +32,8 @@ def clip_grad_norm_(
         parameters: one tensor or several; those without a gradient are left out.
         max_norm: the largest norm allowed.
         norm_type: p of the p-norm, positive, or infinity for the largest absolute value.
-        error_if_nonfinite: whether a NaN or infinite norm is an error; otherwise it spoils the gradients, as in PyTorch.
+        error_if_nonfinite: whether a NaN or infinite norm is an error; otherwise it spoils the
+            gradients, as in PyTorch.
 
     Returns:
         The norm before clipping, a scalar tensor in the gradients' dtype.
@@ -41,7 +42,7 @@ def clip_grad_norm_(
         UsageError: a `norm_type` that is not positive. GraphError: a norm that is not finite, if asked for.
     """
     if not norm_type > 0:
-        raise UsageError(f"clip_grad_norm_: norm_type={norm_type!r}; orders are positive numbers and infinity")
+        raise UsageError(f"clip_grad_norm_: norm_type={norm_type!r}; it must be positive, or infinity")
     gradients = _gradients(parameters)
     if not gradients:
         return tensor(0.0)

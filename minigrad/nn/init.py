@@ -37,13 +37,19 @@ def constant_(tensor: Tensor, value: float) -> Tensor:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Fill a matrix (outputs, inputs) with numbers uniform within ``gain * sqrt(6 / (inputs + outputs))`` (Glorot and Bengio 2010)."""
+    """Fill a matrix (outputs, inputs) with numbers uniform within ``gain * sqrt(6 / (inputs + outputs))``.
+
+    Glorot and Bengio 2010.
+    """
     bound = gain * math.sqrt(6 / sum(_matrix(tensor)))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Fill a matrix with normal numbers of deviation ``gain * sqrt(2 / (inputs + outputs))`` (Glorot and Bengio 2010)."""
+    """Fill a matrix (outputs, inputs) with normal numbers of deviation ``gain * sqrt(2 / (inputs + outputs))``.
+
+    Glorot and Bengio 2010.
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_matrix(tensor))))
 
 

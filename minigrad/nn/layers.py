@@ -39,7 +39,8 @@ def check_probability(layer: str, p: float) -> None:
 class Linear(Module):
     """``x @ mT(weight) + bias`` over the last axis: (…, in_features) -> (…, out_features).
 
-    Parameters ``weight`` (out_features, in_features) and ``bias`` (out_features,) start uniform within 1 / sqrt(in_features).
+    Parameters ``weight`` (out_features, in_features) and ``bias`` (out_features,) start uniform within 1 /
+    sqrt(in_features).
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class Linear(Module):
 class Embedding(Module):
     """A table with one row for each symbol: integers of any shape (…) -> (…, embedding_dim).
 
-    ``weight`` (num_embeddings, embedding_dim) starts standard normal. The row `padding_idx`, which may count from the end, starts at
-    zero and gets no gradient.
+    ``weight`` (num_embeddings, embedding_dim) starts standard normal. The row `padding_idx`, which may count
+    from the end, starts at zero and gets no gradient.
     """
 
     def __init__(

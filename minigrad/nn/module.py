@@ -43,8 +43,8 @@ class LoadResult(NamedTuple):
 class Module:
     """Base of layers and models: parameters, buffers and sub-modules are registered when they become attributes.
 
-    Define ``forward`` and call the module. While a tape watches, a call opens a scope: the name of the attribute that holds the
-    module, or, for a layer that nothing holds, the lower-case name of its class.
+    Define ``forward`` and call the module. While a tape watches, a call opens a scope: the name of the
+    attribute that holds the module, or, for a layer that nothing holds, the lower-case name of its class.
 
     >>> import minigrad as mg
     >>> class Model(mg.nn.Module):
@@ -71,6 +71,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``."""
         if _core.is_watched():
             # A model that nobody holds is the whole picture: a box around everything would say nothing.
             name = self._scope or ("" if self._modules else type(self).__name__.lower())
@@ -79,7 +80,7 @@ class Module:
                     return self.forward(*args, **kwargs)
         return self.forward(*args, **kwargs)
 
-    # -- registration -------------------------------------------------------------------------------------------
+    # -- registration ------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         rooms = self.__dict__
@@ -99,7 +100,8 @@ class Module:
             self._buffers[name] = value
         elif name in self._parameters:
             if value is not None:
-                raise UsageError(f"{name!r} is a parameter: assign a Parameter or None, not {type(value).__name__}")
+                kind = type(value).__name__
+                raise UsageError(f"{name!r} is a parameter: assign a Parameter or None, not {kind}")
             self._parameters[name] = None
         else:
             self._forget(name)
@@ -143,7 +145,7 @@ class Module:
         if not persistent:
             self._transient.add(name)
 
-    # -- what is inside -----------------------------------------------------------------------------------------
+    # -- what is inside ----------------------------------------------------------------------------------
 
     def children(self) -> Iterator[Module]:
         """Yield the direct sub-modules."""
@@ -191,7 +193,7 @@ class Module:
         for _, buffer in self.named_buffers():
             yield buffer
 
-    # -- modes --------------------------------------------------------------------------------------------------
+    # -- modes -------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
         """Switch training behaviour (dropout) on or off, here and below; returns the module."""
@@ -225,7 +227,8 @@ class Module:
         """Convert floating parameters and buffers to a dtype, or move all of them to a device; returns the module.
 
         Args:
-            target: a floating dtype ("float64"), a device ("cpu", "cuda"), or a tensor whose dtype and device to take.
+            target: a floating dtype ("float64"), a device ("cpu", "cuda"), or a tensor whose dtype and
+                device to take.
         """
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
@@ -249,14 +252,14 @@ class Module:
         """Convert to float64."""
         return self.to("float64")
 
-    # -- state --------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return parameters and persistent buffers by path, as tensors that share their memory outside the graph."""
         return {path: tensor.detach() for path, tensor in self._state()}
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the state in PyTorch's order: a tensor under two names comes under both, so that files have all keys."""
+        """Yield the state in PyTorch's order; a tensor under two names comes under both, as files have all keys."""
 
         def walk(prefix: str, module: Module) -> Iterator[tuple[str, Tensor]]:
             for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -272,17 +275,17 @@ class Module:
 
         Args:
             state: path -> tensor, NumPy array, or CPU tensor of another library.
-            strict: whether missing and unexpected keys are errors; without it they are left alone and returned.
+            strict: whether missing and unexpected keys are errors; without it they are left alone and
+                returned.
 
         Raises:
-            UsageError: missing or unexpected keys, a value that is no array. ShapeError: wrong shapes. All are named.
+            UsageError: missing or unexpected keys, a value that is no array. ShapeError: wrong shapes. All
+                are named.
         """
         own = dict(self._state())
         result = LoadResult([k for k in own if k not in state], [k for k in state if k not in own])
         given = {k: _array(k, state[k]) for k in own if k in state}
-        wrong = [
-            f"{k} has shape {own[k].shape}, not {given[k].shape}" for k in given if given[k].shape != own[k].shape
-        ]
+        wrong = [f"{k} has shape {own[k].shape}, not {given[k].shape}" for k in given if given[k].shape != own[k].shape]
         lost = [
             f"{what}: {', '.join(keys)}"
             for what, keys in (("missing", result.missing_keys), ("unexpected", result.unexpected_keys))
@@ -296,7 +299,7 @@ class Module:
                 own[key].copy_(array_lane(_core.data_of(own[key])).asarray(array.astype(own[key].dtype)))
         return result
 
-    # -- words --------------------------------------------------------------------------------------------------
+    # -- words -------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """Say what stands between the parentheses of ``repr``."""
@@ -321,7 +324,7 @@ def drop_grad(parameter: Tensor, set_to_none: bool) -> None:
 
 
 def _array(key: str, value: Any) -> np.ndarray[Any, Any]:
-    """Return a value of a state dictionary as a NumPy array; other libraries' tensors come through their own protocols."""
+    """Return a value of a state dictionary as a NumPy array, other libraries' tensors through their protocols."""
     if hasattr(value, "detach"):
         value = value.detach()
     if isinstance(value, Tensor):

@@ -1,14 +1,14 @@
 """Recurrent units and layers as compositions of the page's operations, with PyTorch's arguments, shapes and names.
 
-A unit is written once, gate by gate. A layer cuts its parameters into gates once per sequence and hands them to every step:
+A unit is written once, gate by gate. A layer cuts its parameters into gates once per sequence, for all steps:
 
     weight_ih (G*H, I)  ┐  rows of the     ┌ x[t] ──► affine ┐
-    bias_ih   (G*H,)    ┘  gate         ──►│                 + ──► σ or tanh ──► the unit's equations ──► h[t], c[t]
+    bias_ih   (G*H,)    ┘  gate         ──►│                 + ──► σ or tanh ──► h[t], c[t]
     weight_hh (G*H, H)  ┐  rows of the     │                 │
     bias_hh   (G*H,)    ┘  gate         ──►└ h[t-1] ► affine ┘
 
-While a tape watches, steps and gates open scopes and values get names; otherwise nothing of that happens, and the two biases of a
-gate are added up beforehand.
+While a tape watches, steps and gates open scopes and values get names; otherwise nothing of that happens,
+and the two biases of a gate are added up beforehand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ State = tuple[Tensor, ...]
 """What a unit hands to its next step: (h,), or (h, c) of an LSTM; each (N, H), or (H,) without a batch."""
 
 Map = Callable[[Tensor], Tensor]
-"""A linear map of the last axis."""
+"""A map of tensors that keeps all axes but the last."""
+
+Pair = tuple[Map, Map]
+"""What a gate does with the input, and with the state."""
 
 NOTHING = contextlib.nullcontext()
 
@@ -55,7 +58,7 @@ def affine(weight: Tensor, bias: Tensor | None) -> Map:
 
 
 class Quiet:
-    """What a step tells when nobody watches: nothing."""
+    """How a step works when nobody watches: it just computes."""
 
     def scope(self, word: str) -> Any:
         """Open no scope."""
@@ -65,9 +68,13 @@ class Quiet:
         """Return x."""
         return x
 
+    def gate(self, words: tuple[str, str], squash: Map, maps: Pair, x: Tensor, h: Tensor) -> Tensor:
+        """Return the squashed sum of the shares of input and state."""
+        return squash(maps[0](x) + maps[1](h))
+
 
 class Told(Quiet):
-    """What a step tells a tape: a scope for each gate, and names like ``f[3]``, or ``f`` outside of sequences."""
+    """How a step works while a tape watches: a scope for each gate; names like ``f[3]``, ``f`` outside of sequences."""
 
     def __init__(self, t: int | None = None) -> None:
         self.ending = "" if t is None else f"[{t}]"
@@ -81,6 +88,11 @@ class Told(Quiet):
         x.name = word + self.ending
         return x
 
+    def gate(self, words: tuple[str, str], squash: Map, maps: Pair, x: Tensor, h: Tensor) -> Tensor:
+        """Return the squashed sum of the shares of input and state."""
+        with _core.scope(words[1]):
+            return self.name(squash(maps[0](x) + maps[1](h)), words[0])
+
 
 QUIET = Quiet()
 
@@ -91,39 +103,39 @@ QUIET = Quiet()
 class Unit:
     """Equations of a recurrent unit, its states, and its gates in the order of the parameters' rows."""
 
-    gates: ClassVar[dict[str, str]]  # letter -> name
+    gates: ClassVar[tuple[tuple[str, str], ...]]  # (letter, name)
     states: ClassVar[tuple[str, ...]]
     one_bias: ClassVar[bool] = True  # whether the two biases of a gate meet in a sum, and could be one
 
-    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
         """Return the next state from the input and, for each gate, the maps of input and state."""
         raise NotImplementedError
 
-    def maps(self, w: Weights, watched: bool) -> list[tuple[Map, Map]]:
+    def maps(self, w: Weights, watched: bool) -> list[Pair]:
         """Cut the parameters into gates."""
-        b_ih, b_hh = w.b_ih, w.b_hh
+        b_ih: Tensor | None = w.b_ih
+        b_hh: Tensor | None = w.b_hh
         if not watched and self.one_bias and b_ih is not None and b_hh is not None:
-            b_ih, b_hh = b_ih + b_hh, None  # type: ignore[assignment]
+            b_ih, b_hh = b_ih + b_hh, None
         size = w.ih.shape[0] // len(self.gates)
 
-        def cut(tensor: Tensor | None, k: int, letter: str) -> Any:
+        def cut(tensor: Tensor | None, k: int) -> Any:
             if tensor is None or len(self.gates) == 1:
                 return tensor
             part = tensor[k * size : (k + 1) * size]
             if watched:
-                part.name = f"{tensor.name}[{letter}]"
+                part.name = f"{tensor.name}[{self.gates[k][0]}]"
             return part
 
         return [
-            (affine(cut(w.ih, k, letter), cut(b_ih, k, letter)), affine(cut(w.hh, k, letter), cut(b_hh, k, letter)))
-            for k, letter in enumerate(self.gates)
+            (affine(cut(w.ih, k), cut(b_ih, k)), affine(cut(w.hh, k), cut(b_hh, k))) for k in range(len(self.gates))
         ]
 
 
 class ElmanUnit(Unit):
     """h' = f(W x + b + U h + b'), f one of tanh and relu: one layer without gates, so without gate scopes."""
 
-    gates: ClassVar[dict[str, str]] = {"h": "state"}
+    gates = (("h", "state"),)
     states = ("h",)
 
     def __init__(self, nonlinearity: str) -> None:
@@ -131,55 +143,47 @@ class ElmanUnit(Unit):
             raise UsageError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
         self.activation = ops.tanh if nonlinearity == "tanh" else ops.relu
 
-    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
         """Add and squash."""
         ((from_x, from_h),) = maps
-        return (tell.name(self.activation(from_x(x) + from_h(state[0])), "h"),)
+        return (how.name(self.activation(from_x(x) + from_h(state[0])), "h"),)
 
 
 class LSTMUnit(Unit):
-    """i, f, o = σ(…), g = tanh(…); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
+    """i, f, o = σ(W x + b + U h + b') and g = tanh(…) alike; c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
 
-    gates: ClassVar[dict[str, str]] = {"i": "input gate", "f": "forget gate", "g": "cell gate", "o": "output gate"}
+    gates = (("i", "input gate"), ("f", "forget gate"), ("g", "cell gate"), ("o", "output gate"))
     states = ("h", "c")
 
-    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
+    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
         """Four layers, three of them σ; then five pointwise operations."""
         h, c = state
-        (x_i, h_i), (x_f, h_f), (x_g, h_g), (x_o, h_o) = maps
-        with tell.scope("input gate"):
-            i = tell.name(ops.sigmoid(x_i(x) + h_i(h)), "i")
-        with tell.scope("forget gate"):
-            f = tell.name(ops.sigmoid(x_f(x) + h_f(h)), "f")
-        with tell.scope("cell gate"):
-            g = tell.name(ops.tanh(x_g(x) + h_g(h)), "g")
-        with tell.scope("output gate"):
-            o = tell.name(ops.sigmoid(x_o(x) + h_o(h)), "o")
-        c = tell.name(f * c + i * g, "c")
-        return tell.name(o * ops.tanh(c), "h"), c
+        i = how.gate(self.gates[0], ops.sigmoid, maps[0], x, h)
+        f = how.gate(self.gates[1], ops.sigmoid, maps[1], x, h)
+        g = how.gate(self.gates[2], ops.tanh, maps[2], x, h)
+        o = how.gate(self.gates[3], ops.sigmoid, maps[3], x, h)
+        c = how.name(f * c + i * g, "c")
+        return how.name(o * ops.tanh(c), "h"), c
 
 
 class GRUUnit(Unit):
-    """r, z = σ(…); n = tanh(W x + b + r ⊙ (U h + b')); h' = (1 - z) ⊙ n + z ⊙ h: the reset gate acts after the product."""
+    """r, z = σ(W x + b + U h + b'); n = tanh(W x + b + r ⊙ (U h + b')); h' = (1 - z) ⊙ n + z ⊙ h."""
 
-    gates: ClassVar[dict[str, str]] = {"r": "reset gate", "z": "update gate", "n": "new gate"}
+    gates = (("r", "reset gate"), ("z", "update gate"), ("n", "new gate"))
     states = ("h",)
     one_bias = False
 
-    def step(self, x: Tensor, state: State, maps: Sequence[tuple[Map, Map]], tell: Quiet) -> State:
-        """Three layers, two of them σ."""
+    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
+        """Three layers, two of them σ; the reset gate acts after the product with U."""
         (h,) = state
-        (x_r, h_r), (x_z, h_z), (x_n, h_n) = maps
-        with tell.scope("reset gate"):
-            r = tell.name(ops.sigmoid(x_r(x) + h_r(h)), "r")
-        with tell.scope("update gate"):
-            z = tell.name(ops.sigmoid(x_z(x) + h_z(h)), "z")
-        with tell.scope("new gate"):
-            n = tell.name(ops.tanh(x_n(x) + r * h_n(h)), "n")
-        return (tell.name((1 - z) * n + z * h, "h"),)
+        r = how.gate(self.gates[0], ops.sigmoid, maps[0], x, h)
+        z = how.gate(self.gates[1], ops.sigmoid, maps[1], x, h)
+        from_x, from_h = maps[2]
+        n = how.gate(self.gates[2], ops.tanh, (from_x, lambda h: r * from_h(h)), x, h)
+        return (how.name((1 - z) * n + z * h, "h"),)
 
 
-# --- what cells and layers share ------------------------------------------------------------------------------
+# --- what cells and layers share ---------------------------------------------------------------------------
 
 
 class Recurrent(Module):
@@ -202,12 +206,10 @@ class Recurrent(Module):
             shapes["weight_hr"] = (outputs, self.hidden_size)
         for word, shape in shapes.items():
             self.register_parameter(word + suffix, new_parameter(shape, dtype, device))
-        for word in {"bias_ih", "bias_hh"} - shapes.keys():
-            setattr(self, word + suffix, None)
 
     def _weights(self, suffix: str) -> Weights:
         words = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return Weights(*[self._parameters.get(word + suffix) for word in words])  # type: ignore[arg-type]
+        return Weights(*[self._parameters.get(word + suffix) for word in words])
 
     def reset_parameters(self) -> None:
         """Draw new starting values, uniform within 1 / sqrt(hidden_size)."""
@@ -224,15 +226,16 @@ class Recurrent(Module):
         if len(words) == 1:
             given = (given,)
         elif not isinstance(given, tuple | list) or len(given) != len(words):
-            raise UsageError(f"{who} takes its initial states as a pair, (h_0, c_0), not {type(given).__name__}")
+            kind = type(given).__name__
+            raise UsageError(f"{who} takes its initial states as a pair, (h_0, c_0), not {kind}")
         states = tuple(as_tensor(s) for s in given)
         for word, state, shape in zip(words, states, shapes, strict=True):
             if state.shape != shape:
-                raise ShapeError(f"{who}: {word}_0 has shape {state.shape}; for this input it must be {shape}")
+                raise ShapeError(f"{who}: {word}_0 has shape {state.shape}; here it must be {shape}")
         return states
 
 
-# --- cells ----------------------------------------------------------------------------------------------------
+# --- cells -------------------------------------------------------------------------------------------------
 
 
 class Cell(Recurrent):
@@ -293,7 +296,8 @@ class RNNCell(Cell):
 class LSTMCell(Cell):
     """One step of a long short-term memory (Gers et al. 2000, without peepholes); gates i, f, g, o.
 
-    Call with x (N, I) and states (h, c), each (N, H), or without the batch; returns (h', c'). Without states it starts from zeros.
+    Call with x (N, I) and states (h, c), each (N, H), or without the batch; returns (h', c'). Without states
+    it starts from zeros.
     Parameters: ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,).
     """
 
@@ -325,7 +329,7 @@ class GRUCell(Cell):
         return self._next(input, hx)[0]
 
 
-# --- layers ---------------------------------------------------------------------------------------------------
+# --- layers ------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -360,9 +364,9 @@ class RecurrentLayers(Recurrent):
         check_sizes(who, num_layers=num_layers)
         check_probability(f"{who}: dropout", dropout)
         if dropout and num_layers == 1:
-            raise UsageError(f"{who}: dropout acts between layers, and there is one layer; add layers or nn.Dropout")
+            raise UsageError(f"{who}: dropout acts between layers, and there is one; use nn.Dropout after it")
         if not 0 <= proj_size < hidden_size:
-            raise UsageError(f"{who}: proj_size={proj_size} must be smaller than hidden_size={hidden_size}; 0 is off")
+            raise UsageError(f"{who}: proj_size={proj_size} must lie between 0 (off) and hidden_size={hidden_size}")
         self.unit, self.num_layers, self.batch_first = unit, int(num_layers), bool(batch_first)
         self.dropout, self.bidirectional, self.proj_size = float(dropout), bool(bidirectional), int(proj_size)
         outputs = self.proj_size or self.hidden_size
@@ -384,7 +388,7 @@ class RecurrentLayers(Recurrent):
         batched = "(N, T, I)" if self.batch_first else "(T, N, I)"
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             raise ShapeError(
-                f"{who}: the input has shape {x.shape}; it must be {batched} or (T, I) with I = {self.input_size}"
+                f"{who}: the input has shape {x.shape}; it must be {batched} or (T, I), I = {self.input_size}"
             )
         axis = 1 if self.batch_first and x.ndim == 3 else 0
         if x.shape[axis] == 0:
@@ -402,8 +406,8 @@ class RecurrentLayers(Recurrent):
     def _unroll(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
         """Run all layers; return the outputs of the last one and the final states of every layer and direction."""
         unit, watched, steps = self.unit, _core.is_watched(), x.shape[axis]
-        at = [(slice(None),) * axis + (t,) for t in range(steps)]
-        tell = [Told(t) if watched else QUIET for t in range(-1, steps + 1)]  # tell[t + 1] speaks of step t
+        at: list[Any] = [(slice(None), t) for t in range(steps)] if axis else list(range(steps))
+        hows = [Told(t) if watched else QUIET for t in range(-1, steps + 1)]  # hows[t + 1] speaks of step t
         xs: list[Any] = [None] * steps
         final: list[State] = []
         for layer in range(self.num_layers):
@@ -414,20 +418,18 @@ class RecurrentLayers(Recurrent):
                 with scopes(watched, f"layer {layer}", word):
                     maps = unit.maps(w, watched)
                     project = None if w.hr is None else affine(w.hr, None)
-                    start = tell[-1 if direction else 0]
-                    state = tuple(
-                        start.name(s[len(final)], word) for word, s in zip(unit.states, states, strict=True)
-                    )
+                    start = hows[-1 if direction else 0]
+                    state = tuple(start.name(s[len(final)], word) for word, s in zip(unit.states, states, strict=True))
                     hs: list[Any] = [None] * steps
                     for t in reversed(range(steps)) if direction else range(steps):
-                        told = tell[t + 1]
-                        with told.scope(f"t={t}"):
+                        how = hows[t + 1]
+                        with how.scope(f"t={t}"):
                             if xs[t] is None:
-                                xs[t] = told.name(x[at[t]], "x")
-                            state = unit.step(xs[t], state, maps, told)
+                                xs[t] = how.name(x[at[t]], "x")
+                            state = unit.step(xs[t], state, maps, how)
                             if project is not None:
-                                told.name(state[0], "m")  # the output before its projection (Sak et al. 2014)
-                                state = (told.name(project(state[0]), "h"), *state[1:])
+                                how.name(state[0], "m")  # the output before its projection (Sak et al. 2014)
+                                state = (how.name(project(state[0]), "h"), *state[1:])
                         hs[t] = state[0]
                 outputs.append(hs)
                 final.append(state)
@@ -438,7 +440,7 @@ class RecurrentLayers(Recurrent):
                 with scopes(watched, f"layer {layer}", f"t={t}"):
                     xs[t] = outputs[0][t]
                     if self.bidirectional:
-                        xs[t] = tell[t + 1].name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y")
+                        xs[t] = hows[t + 1].name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y")
                     if self.dropout and self.training and not last:
                         xs[t] = dropped(xs[t], self.dropout)
         if watched:
@@ -449,29 +451,38 @@ class RecurrentLayers(Recurrent):
     def extra_repr(self) -> str:
         """Say the sizes and every option that is not at its default."""
         defaults = {
-            "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "proj_size": 0,
         }
         chosen = [f"{k}={getattr(self, k)}" for k, plain in defaults.items() if getattr(self, k) != plain]
         return ", ".join([str(self.input_size), str(self.hidden_size), *chosen])
 
 
 class RNN(RecurrentLayers):
-    """A simple recurrent network (Elman 1990) over a sequence: ``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, or with relu.
+    """A simple recurrent network (Elman 1990) over a sequence.
+
+    ``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, or with relu.
 
     Args:
         input_size, hidden_size: I and H.
         num_layers: how many are stacked, each reading the outputs of the one below.
         nonlinearity: "tanh" or "relu".
         bias: whether the units have ``bias_ih`` and ``bias_hh``.
-        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states keep their
+            layout.
         dropout: probability of dropping elements between layers while training.
         bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
         device, dtype: of the parameters.
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
-    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
-    ``weight_ih_lk`` (H, I), for layers above the first (H, D * H); ``weight_hh_lk`` (H, H); ``bias_ih_lk``, ``bias_hh_lk`` (H,).
+    Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
+    suffix ``_reverse``: ``weight_ih_lk`` (H, I), for layers above the first (H, D * H); ``weight_hh_lk`` (H,
+    H); ``bias_ih_lk``, ``bias_hh_lk`` (H,).
 
     Raises:
         UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
@@ -496,8 +507,17 @@ class RNN(RecurrentLayers):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            ElmanUnit(nonlinearity), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
-            device, dtype,
+            ElmanUnit(nonlinearity),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
         )
         self.nonlinearity = nonlinearity
 
@@ -512,7 +532,7 @@ class RNN(RecurrentLayers):
 
 
 class LSTM(RecurrentLayers):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) over a sequence.
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, forget gate: Gers et al. 2000) over a sequence.
 
     ``i, f, o = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`` and ``g = tanh(…)`` with rows of their own;
     ``c_t = f * c_{t-1} + i * g``; ``h_t = o * tanh(c_t)``.
@@ -521,17 +541,21 @@ class LSTM(RecurrentLayers):
         input_size, hidden_size: I and H.
         num_layers: how many are stacked, each reading the outputs of the one below.
         bias: whether the units have ``bias_ih`` and ``bias_hh``.
-        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states keep their
+            layout.
         dropout: probability of dropping elements between layers while training.
         bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
-        proj_size: P > 0 makes h smaller, ``h_t = W_hr (o * tanh(c_t))`` (Sak et al. 2014); otherwise P below is H.
+        proj_size: P > 0 makes h smaller, ``h_t = W_hr (o * tanh(c_t))`` (Sak et al. 2014); otherwise P below
+            is H.
         device, dtype: of the parameters.
 
-    Call with x (T, N, I), or (T, I) without a batch, and (h_0, c_0): (num_layers * D, N, P) and (num_layers * D, N, H), by default
-    zeros. Returns ``out, (h_n, c_n)``: the outputs (T, N, D * P) and the final states, of the initial ones' shapes.
-    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
-    ``weight_ih_lk`` (4H, I), for layers above the first (4H, D * P); ``weight_hh_lk`` (4H, P); ``bias_ih_lk``, ``bias_hh_lk`` (4H,);
-    with a projection ``weight_hr_lk`` (P, H). Rows in the order i, f, g, o.
+    Call with x (T, N, I), or (T, I) without a batch, and (h_0, c_0): (num_layers * D, N, P) and (num_layers
+    * D, N, H), by default zeros. Returns ``out, (h_n, c_n)``: the outputs (T, N, D * P) and the final
+    states, of the initial ones' shapes.
+    Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
+    suffix ``_reverse``: ``weight_ih_lk`` (4H, I), for layers above the first (4H, D * P); ``weight_hh_lk``
+    (4H, P); ``bias_ih_lk``, ``bias_hh_lk`` (4H,); with a projection ``weight_hr_lk`` (P, H). Rows in the
+    order i, f, g, o.
 
     Raises:
         UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
@@ -556,7 +580,16 @@ class LSTM(RecurrentLayers):
         dtype: Any = None,
     ) -> None:
         super().__init__(
-            LSTMUnit(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device,
+            LSTMUnit(),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
             dtype,
         )
 
@@ -567,7 +600,7 @@ class LSTM(RecurrentLayers):
 
 
 class GRU(RecurrentLayers):
-    """A gated recurrent unit (Cho et al. 2014) over a sequence; the reset gate acts after the product, as in PyTorch and cuDNN.
+    """A gated recurrent unit (Cho et al. 2014) over a sequence; its reset gate acts after the product, as in PyTorch.
 
     ``r, z = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, each with rows of its own;
     ``n = tanh(W_in x_t + b_in + r * (W_hn h_{t-1} + b_hn))``; ``h_t = (1 - z) * n + z * h_{t-1}``.
@@ -576,16 +609,17 @@ class GRU(RecurrentLayers):
         input_size, hidden_size: I and H.
         num_layers: how many are stacked, each reading the outputs of the one below.
         bias: whether the units have ``bias_ih`` and ``bias_hh``.
-        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states are not affected.
+        batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states keep their
+            layout.
         dropout: probability of dropping elements between layers while training.
         bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
         device, dtype: of the parameters.
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
-    Parameters, all uniform within 1 / sqrt(H) at first, with k the layer and the suffix ``_reverse`` for the second direction:
-    ``weight_ih_lk`` (3H, I), for layers above the first (3H, D * H); ``weight_hh_lk`` (3H, H); ``bias_ih_lk``, ``bias_hh_lk`` (3H,).
-    Rows in the order r, z, n.
+    Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
+    suffix ``_reverse``: ``weight_ih_lk`` (3H, I), for layers above the first (3H, D * H); ``weight_hh_lk``
+    (3H, H); ``bias_ih_lk``, ``bias_hh_lk`` (3H,). Rows in the order r, z, n.
 
     Raises:
         UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.

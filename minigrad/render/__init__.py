@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Rendered:
             bundle["image/svg+xml"] = self.svg
         if self.format == "html":
             # a frame of its own, so that two pages in one notebook do not share ids
-            page = html.escape(str(self.data), quote=True)
+            page = escape(str(self.data), quote=True)
             bundle["text/html"] = f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
         return bundle
 

@@ -29,14 +29,9 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
         "gates": {n.key: gate_letter(n.gate) for n in view.nodes if gate_letter(n.gate)},
         "edgeKeys": [edge_key(e, keys) for e in view.edges],
     }
-    # a closing tag inside a string would end the element; U+2028 and U+2029 end a line for old parsers
+    # no "<" at all: neither a closing tag nor a comment in a name can end the element
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = (
-        text.replace("</", "<\\/")
-        .replace("<!--", "<\\u0021--")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     variables = {
         name: getattr(colours, name) for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
     }

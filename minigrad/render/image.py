@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -33,9 +34,9 @@ def arranger(engine: str | None = None) -> Arrange | None:
         raise UsageError(f"unknown engine {engine!r}: choose from {', '.join(ENGINES)}")
     if engine == "own":
         return None
-    for name, find in (("graphviz-pure", _packaged), ("dot", lambda: shutil.which("dot"))):
+    for name in ENGINES[:-1]:
         if engine in (None, name):
-            program = find()
+            program = installed(name)
             if program:
                 return _Engine(name, program, strict=engine is not None)
             if engine == "graphviz-pure":
@@ -43,6 +44,11 @@ def arranger(engine: str | None = None) -> Arrange | None:
             if engine == "dot":
                 raise UsageError("the program 'dot' is not on the path: install Graphviz or choose another engine")
     return None
+
+
+def installed(name: str) -> str | None:
+    """Return the program of a layout engine, or None if this machine has none."""
+    return _packaged() if name == "graphviz-pure" else shutil.which(name)
 
 
 def _packaged() -> str | None:
@@ -151,7 +157,19 @@ def to_pdf(svg: str) -> bytes:
         database = converter.FontDatabase()
         for path in sorted(fonts.glob("*.ttf")):
             database.load_font_file(str(path))
-        return bytes(converter.svg_to_pdf(svg, database))
+        return _sorted_resources(bytes(converter.svg_to_pdf(svg, database)))
+
+
+def _sorted_resources(pdf: bytes) -> bytes:
+    """Sort the entries of resource dictionaries, which the converter writes in the order of a random hash.
+
+    Lines trade places inside their dictionary and no length changes, so that every offset in the file stays true.
+    """
+
+    def in_order(found: re.Match[bytes]) -> bytes:
+        return found[1] + b"".join(sorted(found[2].splitlines(keepends=True))) + found[3]
+
+    return re.sub(rb"(/(?:Font|XObject|ExtGState|Pattern) <<\n)((?: +/\w+ \d+ 0 R\n)+)( +>>)", in_order, pdf)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:

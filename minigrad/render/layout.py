@@ -356,7 +356,9 @@ class _Builder:
         self.rows_above = self._ceiling_rows()
         top = _MARGIN + (26.0 if title else 0.0)
         ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 20.0
-        ceiling_height += 14.0 if "local" in self.show else 0.0
+        if "local" in self.show:
+            readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
+            ceiling_height += 5.0 + 9.0 * max(readers, default=0)
         self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
         self.frame_top = top + ceiling_height * self.rows_above + (4 if self.rows_above else 0)
         head = _HEADER if self.timed else 0.0
@@ -671,36 +673,45 @@ class _Builder:
         return len(spans)
 
     def _draw_ceiling(self) -> None:
-        edge_right: dict[tuple[int, int], float] = {}
-        noted: dict[int, list[int]] = {}
-        for i in self.ceiling:
+        taken: dict[int, list[tuple[int, float, float]]] = {}
+        for i in sorted(self.ceiling, key=lambda i: (self.ceiling_row[i], i)):
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
-            own = [self.top_at[e.source] for e in (self.edges[k] for k in self.into[i]) if self.home.get(e.source) == c]
+            sources = [self.edges[k].source for k in self.into[i]]
+            own = [self.top_at[s][-1][0] for s in sources if self.home.get(s) == c]
             w, h = self._size(i)
-            x = own[0][-1][0] if own else column.x + column.plan.width / 2
-            x = max(x, edge_right.get((c, r), 0.0) + w / 2 + 16)
-            edge_right[c, r] = x + w / 2
+            x = own[0] if own else column.x + column.plan.width / 2
+            beside = [right for row, _, right in taken.get(c, ()) if row == r]
+            below = [right for row, left, right in taken.get(c, ()) if row < r and own and left < x < right]
+            x = max([x, *(right + 16 + w / 2 for right in beside), *(right + w / 2 - 2 for right in below)])
+            taken.setdefault(c, []).append((r, x - w / 2 - 6, x + w / 2 + 6))
             y = self.ceiling_y[r]
             self._box(i, x, y)
             self.exit[i] = (True, x + w / 2, y, y - h / 2)
+        noted: dict[int, int] = {}
+        for i in self.ceiling:
+            (x, y), (w, h) = self.at[i], self._size(i)
             for k in self.into[i]:
-                e = self.edges[k]
-                if e.source in self.ceiling_set:
-                    _, sx, sy, _ = self.exit[e.source]
+                source = self.edges[k].source
+                if source in self.ceiling_set:
+                    _, sx, sy, _ = self.exit[source]
                     points = [(sx, sy), (x - w / 2, y)] if sy == y else [
                         (sx, sy), (x - w / 2 - 12, sy), (x - w / 2 - 12, y), (x - w / 2, y)]  # fmt: skip
+                    words = self._note(k, sx + 5, sy - 7)
                 else:
-                    path = self.top_at[e.source]
-                    tx = path[-1][0]
-                    straight = self.home[e.source] == c and abs(tx - x) < w / 2 - 4
-                    points = [*path, (tx, y + h / 2)] if straight else [*path, (tx, y), (x - w / 2, y)]
-                if e.source in self.ceiling_set:
-                    words = self._note(k, points[0][0] + 5, points[0][1] - 7)
-                else:
-                    told = noted.setdefault(e.source, [])
-                    words = self._note(k, tx + 5, self.frame_top - 7) if not told else ()
-                    told.append(k)
+                    path = list(self.top_at[source])
+                    tx, above = path[-1][0], noted.get(source, 0)
+                    words = self._note(k, tx + 5, self.frame_top - 7 - 9 * above)
+                    noted[source] = above + 1
+                    # round the boxes of lower rows, close above the frame
+                    boxes = taken.get(self.home[source], ())
+                    free = tx
+                    for row, left, right in sorted(boxes):
+                        free = right + 2 if row < self.ceiling_row[i] and left < free < right else free
+                    if free != tx:
+                        path += [(tx, self.frame_top - 2), (free, self.frame_top - 2)]
+                    under = self.home[source] == self.column_of[i] and abs(free - x) < w / 2 - 2
+                    points = [*path, (free, y + h / 2)] if under else [*path, (free, y), (x - w / 2, y)]
                 self._wire(k, points, "data", words=words)
 
     # before the steps

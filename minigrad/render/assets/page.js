@@ -212,7 +212,7 @@
     Escape: () => { choose(null); walk(-1); },
   };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input")) return;
     if (Object.hasOwn(keys, event.key)) {
       event.preventDefault();
       keys[event.key]();

@@ -1,0 +1,383 @@
+"""The command line: draw a model's unrolled graph, check its gradients, print the page of operations."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__
+from .errors import GradcheckError, MinigradError, UsageError
+from .op import PAGE, Op
+
+__all__ = ["main", "render_graph_main"]
+
+MODEL = """\
+MODEL is lstm, gru, rnn (they spell a text), adder (it adds two numbers), or a
+function of your own without required arguments that returns a loss or a list of
+losses: file.py:function or package.module:function."""
+
+TEXT_FORMATS = ("svg", "dot", "json", "html")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``minigrad`` and return its exit status: 0, 1 for a failed check, 2 for a call that cannot be done."""
+    return _run(_minigrad, argv)
+
+
+def render_graph_main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``render-graph``, which is ``minigrad render-graph`` under a name of its own."""
+    return _run(lambda: _render_graph(_Parser("render-graph", _RENDER)), argv)
+
+
+def _run(make: Callable[[], _Parser], argv: Sequence[str] | None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Greek still gets the rest
+    try:
+        arguments = make().parse_args(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`): nothing more to say, not even when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("minigrad: interrupted", file=sys.stderr)
+        return 130
+    except MinigradError as error:
+        print("minigrad:", " ".join(str(error).split()), file=sys.stderr)
+        return 1 if isinstance(error, GradcheckError) else 2
+    return status
+
+
+# --- parsing ------------------------------------------------------------------------------------------------
+
+
+def _layout(prog: str) -> argparse.HelpFormatter:
+    width = min(80, shutil.get_terminal_size().columns)
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=24, width=width)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others, in one line."""
+
+    def __init__(self, prog: str, about: str = "", **kwargs: Any) -> None:
+        description, _, epilog = about.partition("\f")
+        super().__init__(
+            prog, description=description, epilog=epilog, formatter_class=_layout, allow_abbrev=False, **kwargs
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See {self.prog} --help")
+
+
+_MINIGRAD = """\
+Record what a network computes, check its gradients and draw the unrolled graph.
+\f\
+examples:
+  minigrad render-graph lstm --text hello -o lstm.svg
+  minigrad gradcheck model.py:loss
+  minigrad ops tanh
+
+Every command has a --help with examples of its own. The exit status is 0, 1 for
+a failed check, 2 for a call that cannot be carried out."""
+
+
+def _minigrad() -> _Parser:
+    parser = _Parser("minigrad", _MINIGRAD)
+    parser.add_argument("--version", action="version", version=f"minigrad {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, words, about, fill in (
+        ("render-graph", "draw the unrolled graph of a model", _RENDER, _render_graph),
+        ("gradcheck", "check a model's gradients", _GRADCHECK, _gradcheck),
+        ("ops", "print operations and their derivatives", _OPS, _ops),
+    ):
+        fill(commands.add_parser(name, help=words, about=about))
+    return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _add_model(parser: _Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what to run, see below")
+    group = parser.add_argument_group("the built-in models")
+    group.add_argument("--text", metavar="TEXT", help="what to spell (default: hello), or the sum of the adder")
+    group.add_argument("--csv", metavar="FILE", help="numbers, each row to predict the next one")
+    group.add_argument("--steps", metavar="N", type=int, help="how many characters, rows or bits")
+    group.add_argument("--hidden", metavar="N", type=int, help="units of the state (default: 8; adder: 16)")
+    group.add_argument("--weights", metavar="FILE", help="a trained network, as examples/char_lstm.py saves it")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all random numbers (default: 0)")
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    from . import models
+
+    if arguments.seed < 0:
+        raise UsageError(f"a seed is 0 or more, not {arguments.seed}")
+    given = ("text", "csv", "steps", "hidden", "weights", "seed")
+    return models.build(arguments.model, **{name: getattr(arguments, name) for name in given})
+
+
+@contextmanager
+def _telling(words: str) -> Iterator[None]:
+    """Say on a terminal what takes its time, and take it back afterwards."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    print(f"{words} …", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+# --- render-graph -------------------------------------------------------------------------------------------
+
+_RENDER = f"""\
+Run a model once, forward and backward, and draw what it computed, time from left
+to right. A file that is there already is replaced when the picture is finished.
+
+{MODEL}
+\f\
+examples:
+  minigrad render-graph lstm --text hello -o lstm.svg
+  minigrad render-graph lstm --show shape,value,grad -o lstm.png
+  minigrad render-graph gru --style unrolled -o gru.pdf
+  minigrad render-graph adder --text 23+42 -o adder.html
+  minigrad render-graph rnn -o - --format dot"""
+
+
+def _render_graph(parser: _Parser) -> _Parser:
+    _add_model(parser)
+    group = parser.add_argument_group("the picture")
+    group.add_argument("-o", "--output", metavar="FILE", help="default: MODEL.svg; - is the standard output")
+    group.add_argument("--format", metavar="FORMAT", help="svg, png, pdf, dot, json or html, if the file does not say")
+    group.add_argument("--style", metavar="STYLE", default="graph", help="graph, every operation (default); unrolled, a block a step")
+    group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help="any of shape,value,grad,local (default: shape)")
+    group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
+    group.add_argument("--engine", metavar="ENGINE", help="graphviz-pure, dot or own (default: the first there is)")
+    group.add_argument("--title", metavar="TEXT", help="the line above the picture")
+    group.add_argument("--open", action="store_true", help="show the file in the web browser")
+    group.add_argument("--no-clobber", action="store_true", help="keep a file that is there, and fail")
+    parser.set_defaults(run=_run_render_graph)
+    return parser
+
+
+def _run_render_graph(arguments: argparse.Namespace) -> int:
+    from ._core import Tape
+    from .render import render
+
+    model = _model(arguments)
+    to_stdout = arguments.output == "-"
+    kind = arguments.format
+    if to_stdout:
+        kind = kind or "svg"
+        if kind in ("png", "pdf"):
+            raise UsageError(f"{kind} is no text for the standard output: name a file with -o")
+    path = None if to_stdout else Path(arguments.output or f"{model.name}.{kind or 'svg'}")
+    if path is not None:
+        _check_place(path, arguments.no_clobber)
+    with _telling(f"running {model.title}"), Tape() as tape:
+        model.loss().backward()
+    with _telling(f"drawing {len(tape)} nodes"):
+        picture = render(
+            tape,
+            path,
+            style=arguments.style,
+            format=kind,
+            show=arguments.show,
+            theme=arguments.theme,
+            engine=arguments.engine,
+            title=model.title if arguments.title is None else arguments.title,
+        )
+    if to_stdout:
+        sys.stdout.write(picture.data)  # type: ignore[arg-type]
+    who = "" if picture.engine == "none" else f", laid out by {picture.engine}"
+    print(f"{path or 'standard output'}: {picture.format}{who}", file=sys.stderr if to_stdout else sys.stdout)
+    if arguments.open and path is not None:
+        _open(path)
+    return 0
+
+
+def _check_place(path: Path, keep: bool) -> None:
+    """Refuse a place where nothing can be written before anything is computed."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: it is a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"cannot write {str(path)!r}: the folder {str(path.parent)!r} is not writable")
+    if keep and path.exists():
+        raise UsageError(f"{str(path)!r} is there already, and --no-clobber keeps it")
+
+
+def _open(path: Path) -> None:
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"minigrad: no web browser was found; open {path} by hand", file=sys.stderr)
+
+
+# --- gradcheck ----------------------------------------------------------------------------------------------
+
+_GRADCHECK = f"""\
+Compare a model's gradients with differences of its loss, and with each other. If
+they disagree, every recorded operation is checked by itself and the wrong one is
+named. The exit status is 1 then.
+
+{MODEL}
+\f\
+examples:
+  minigrad gradcheck rnn --text hi --hidden 3
+  minigrad gradcheck adder --steps 2 --text 1+2 --hidden 2 --order 2
+  minigrad gradcheck model.py:loss --json"""
+
+
+def _gradcheck(parser: _Parser) -> _Parser:
+    _add_model(parser)
+    group = parser.add_argument_group("the check")
+    group.add_argument("--order", metavar="N", type=int, default=1, help="1, or 2 for second derivatives as well (default: 1)")
+    group.add_argument("--modes", metavar="MODES", type=_words, default=["reverse", "forward"], help="default: reverse,forward")
+    group.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    parser.set_defaults(run=_run_gradcheck)
+    return parser
+
+
+def _run_gradcheck(arguments: argparse.Namespace) -> int:
+    from .testing import check_model
+
+    model = _model(arguments)
+    with _telling(f"checking {model.title}"):
+        report = check_model(model.loss, order=arguments.order, modes=arguments.modes, seed=arguments.seed)
+    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if arguments.json else report.text())
+    return 0 if report.ok else 1
+
+
+# --- ops ----------------------------------------------------------------------------------------------------
+
+_OPS = """\
+Print the page of operations: for each one its call, its value, and its derivative
+in every argument. y is the result, g the gradient that arrives at it, t the
+tangent of the argument.
+\f\
+examples:
+  minigrad ops
+  minigrad ops tanh matmul
+  minigrad ops softmax --json"""
+
+
+def _ops(parser: _Parser) -> _Parser:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="operations to print (default: all)")
+    parser.add_argument("--format", metavar="FORMAT", default="text", help="text (default), markdown or json")
+    parser.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
+    parser.set_defaults(run=_run_ops)
+    return parser
+
+
+def _run_ops(arguments: argparse.Namespace) -> int:
+    writers = {"text": _as_text, "markdown": _as_markdown, "json": _as_json}
+    if arguments.format not in writers:
+        raise UsageError(f"unknown format {arguments.format!r}: choose from {', '.join(writers)}")
+    for name in arguments.names:
+        if name not in PAGE.records:
+            near = difflib.get_close_matches(name, PAGE.records, 3, 0.5)
+            meant = f": did you mean {' or '.join(near)}?" if near else "; minigrad ops prints all there are"
+            raise UsageError(f"there is no operation {name!r}{meant}")
+    chosen = [PAGE.records[name] for name in arguments.names] or list(PAGE.records.values())
+    print(writers[arguments.format](chosen))
+    return 0
+
+
+def _formulas(op: Op) -> Iterator[tuple[str, str]]:
+    """Yield what the page says of an operation, as (what, formula)."""
+    if op.value_expr is not None:
+        yield "y", op.value_text
+    for operand, rule in op.rules.items():
+        if rule.text is not None:
+            yield (f"∂y/∂{operand}" if op.kind == "elementwise" else f"grad {operand}"), rule.text
+    for operand, rule in op.jvps.items():
+        if rule.text is not None:
+            yield f"push {operand}", rule.text
+
+
+def _shapes(op: Op) -> str:
+    if op.kind != "elementwise":
+        return ""
+    return "Shapes broadcast." if len(op.operands) > 1 else "Any shape."
+
+
+def _as_text(ops: Iterable[Op]) -> str:
+    blocks = []
+    for op in ops:
+        lines = [f"{op.text_signature}  [{op.kind}]"]
+        lines += textwrap.wrap(f"{op.doc} {_shapes(op)}".strip(), 76, initial_indent="    ", subsequent_indent="    ")
+        for what, formula in _formulas(op):
+            head = f"    {what} = "
+            lines += textwrap.wrap(head + formula, 80, subsequent_indent=" " * 8, break_long_words=False)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+_KINDS = {
+    "elementwise": "One number at a time. The derivative ∂y/∂x is local: the gradient g that arrives is multiplied by it.",
+    "linear": "Linear in each operand. `grad x` is the transpose, applied to the gradient g that arrives; the forward "
+    "derivative is the operation itself, applied to the tangent.",
+    "general": "All others: `grad x` is what x receives of the gradient g, `push x` the change of the result for a change t of x.",
+}
+
+
+def _as_markdown(ops: Iterable[Op]) -> str:
+    listed = list(ops)
+    parts = [
+        "# Operations",
+        "The page of calculus that everything else is derived from, printed by `minigrad ops --format markdown`. y is the "
+        "result of an operation, g the gradient that arrives at it, t the tangent of an operand; values of a call follow "
+        "the semicolon with their defaults.",
+    ]
+    for kind, words in _KINDS.items():
+        of_kind = [op for op in listed if op.kind == kind]
+        if not of_kind:
+            continue
+        parts += [f"## {kind.capitalize()} operations", words]
+        for op in of_kind:
+            formulas = [f"* {what} = `{formula}`" for what, formula in _formulas(op)]
+            parts += [f"### {op.name}", f"`{op.text_signature}`: {op.doc} {_shapes(op)}".strip()]
+            parts += ["\n".join(formulas)] if formulas else ["No derivative."]
+    return "\n\n".join(parts)
+
+
+def _as_json(ops: Iterable[Op]) -> str:
+    return json.dumps([_plain(op) for op in ops], indent=2, ensure_ascii=False)
+
+
+def _plain(op: Op) -> dict[str, Any]:
+    def both(rules: dict[str, Any]) -> dict[str, dict[str, str | None]]:
+        return {operand: {"text": rule.text, "latex": rule.latex} for operand, rule in rules.items()}
+
+    return {
+        "name": op.name,
+        "kind": op.kind,
+        "signature": op.text_signature,
+        "operands": op.operands,
+        "variadic": op.variadic,
+        "parameters": {name: repr(default) for name, default in op.params.items()},
+        "doc": op.doc,
+        "value": {"text": op.value_text, "latex": op.value_latex} if op.value_expr is not None else None,
+        "derivatives": both(op.rules),
+        "tangents": both(op.jvps),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
