@@ -26,7 +26,7 @@ def seconds(function: Clock, number: int) -> float:
 
 
 def in_turn(functions: Mapping[str, Clock], *, rounds: int = 25, budget: float = 0.02) -> dict[str, list[float]]:
-    """Return each function's times over `rounds` rounds of A B C A B C …, each long enough to last about `budget` seconds."""
+    """Return each function's times over `rounds` rounds of A B C A B C …, each of them about `budget` seconds long."""
     numbers = {}
     for name, function in functions.items():
         function()  # warm-up: first calls allocate and compile

@@ -1,7 +1,8 @@
 """The cost of a recorded operation: an LSTM written op by op, and single operations, beside other tapes.
 
-25 nodes a step: for each of the four gates two products, two additions and an activation; then f * c, i * g, their sum,
-tanh(c), o * tanh(c). Forward and backward with the gradients of all twelve parameters; the loss is the sum of the last h.
+25 nodes a step: for each of the four gates two products, two additions and an activation; then f * c, i * g, their
+sum, tanh(c), o * tanh(c). Forward and backward with the gradients of all twelve parameters; the loss is the sum of the
+last h.
 """
 
 from __future__ import annotations
@@ -194,9 +195,8 @@ def main() -> None:
             np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4, err_msg=name)
     times = in_turn(steps)
     nodes = 25 * SHAPE[1]
-    print(
-        f"LSTM op by op, forward + backward, {nodes} nodes, (batch, steps, input, hidden) = {SHAPE}, float32, one thread"
-    )
+    print(f"LSTM op by op, forward + backward, {nodes} nodes, float32, one thread")
+    print(f"(batch, steps, input, hidden) = {SHAPE}")
     print(f"{'library':<12}{'ms':>9}{'us/node':>10}{'ours / theirs':>16}")
     for name in steps:
         share = "" if name == "minigrad" else f"{ratio(times, 'minigrad', name):.3f}"

@@ -1,14 +1,14 @@
 """Teach a recurrent network to add two numbers bit by bit, as one does on paper.
 
-The network reads one bit of each number per step, the least significant first, and writes the bit of the sum. Nobody tells it
-about the carry: it has to keep it in its 16 hidden units. With σ the logistic function,
+The network reads one bit of each number per step, the least significant first, and writes the bit of the sum. Nobody
+tells it about the carry: it has to keep it in its 16 hidden units. With σ the logistic function,
 
     h_t = σ(x_t V + h_{t-1} U + b_h)        x_t: two bits, h_t: 16 hidden units
     y_t = σ(h_t W + b_y)                    y_t: one bit of the sum
     E   = ½ Σ_t (y_t - d_t)²                d_t: the right bit
 
-Run it with `python examples/binary_adder.py`: after some 5 000 sums nearly all answers are right, after 6 000 all. Look at one addition with
-`minigrad render-graph examples/binary_adder.py:loss -o adder.svg`.
+Run it with `python examples/binary_adder.py`: after some 5 000 sums nearly all answers are right, after 6 000 all.
+Look at one addition with `minigrad render-graph examples/binary_adder.py:loss -o adder.svg`.
 """
 
 import numpy as np
@@ -33,6 +33,7 @@ class Adder(mg.nn.Module):
             mg.nn.init.uniform_(matrix, -1, 1)
 
     def forward(self, x, h):
+        """Return the bit and the next hidden state."""
         h = mg.sigmoid(x @ self.V + h @ self.U + self.b_h)
         y = mg.sigmoid(h @ self.W + self.b_y)
         return y, h

@@ -1,7 +1,7 @@
 """Which lane owns an array, and what the array lane needs to know of its namespace.
 
-The compiled lane takes float32 and float64 NumPy arrays. Everything else, and every other array library, runs here: the page's
-formulas evaluated over an array namespace.
+The compiled lane takes float32 and float64 NumPy arrays. Everything else, and every other array library, runs here: the
+page's formulas evaluated over an array namespace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from . import _core
 from .errors import DeviceError, DTypeError, MissingExtraError
 from .op import LANES, PAGE
 
@@ -22,7 +21,6 @@ __all__ = [
     "ArrayLane",
     "array_lane",
     "compiled_lane",
-    "default_device",
     "get_default_dtype",
     "lane_for_device",
     "set_default_dtype",
@@ -188,9 +186,11 @@ class ArrayLane:
         return self.xp.asarray(found)
 
     def is_scalar(self, value: Any) -> bool:
+        """Say whether `value` is a number that takes the dtype of the arrays beside it."""
         return isinstance(value, bool | int | float | np.generic)
 
     def scalar_kind(self, value: Any) -> str:
+        """Return "b", "i" or "f" for a number."""
         return "b" if isinstance(value, bool | np.bool_) else "i" if isinstance(value, int | np.integer) else "f"
 
     def kind(self, array: Any) -> str:
@@ -198,6 +198,7 @@ class ArrayLane:
         return _kind(array.dtype)
 
     def default_dtype(self) -> Any:
+        """Return the default dtype as the namespace's own object."""
         return getattr(self.xp, get_default_dtype().name)
 
     def common_dtype(self, values: list[Any]) -> Any:
@@ -212,6 +213,7 @@ class ArrayLane:
         return self.xp.result_type(*[a.dtype for a in arrays])
 
     def cast(self, value: Any, dtype: Any) -> Any:
+        """Return an array of a dtype (None: as it is) from an array or a number; no copy where nothing changes."""
         if hasattr(value, "dtype") and not isinstance(value, np.generic):
             return value if dtype is None or value.dtype == dtype else self.xp.astype(value, dtype)
         if isinstance(value, np.generic):
@@ -219,6 +221,7 @@ class ArrayLane:
         return self.xp.asarray(value, dtype=dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Make an array of zeros."""
         return self.xp.zeros(shape, dtype=dtype)
 
     def index_add(self, out: Any, index: Any, values: Any) -> Any:
@@ -230,6 +233,7 @@ class ArrayLane:
         return out
 
     def to_numpy(self, array: Any) -> Any:
+        """Copy an array to the CPU's memory as a NumPy array, if it is not one already."""
         return np.asarray(array)
 
 
@@ -245,15 +249,13 @@ def _kind(dtype: Any) -> str:
 def _is_basic(index: Any) -> bool:
     parts = index if type(index) is tuple else (index,)
     return all(
-        part is None or part is Ellipsis or isinstance(part, slice | int) and not isinstance(part, bool)
+        part is None or part is Ellipsis or (isinstance(part, slice | int) and not isinstance(part, bool))
         for part in parts
     )
 
 
 NUMPY = ArrayLane(np, "cpu")
 LANES[np.ndarray] = NUMPY
-
-default_device = "cpu"
 
 
 def lane_for_device(device: str) -> ArrayLane:
@@ -298,8 +300,3 @@ def compiled_lane(on: bool) -> Iterator[None]:
 def is_array(x: Any) -> bool:
     """Say whether `x` is an array of a known lane (not a tensor)."""
     return type(x) in LANES
-
-
-def array_of(x: Any) -> Any:
-    """Return the array behind a tensor or array."""
-    return _core.data_of(x)

@@ -29,7 +29,7 @@ TEXT_FORMATS = ("svg", "dot", "json", "html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``minigrad`` and return its exit status: 0, 1 for a failed check, 2 for a call that cannot be done."""
+    """Run the command ``minigrad`` and return its exit status: 0, 1 for a failed check, 2 for a bad call."""
     return _run(_minigrad, argv)
 
 
@@ -163,8 +163,10 @@ def _render_graph(parser: _Parser) -> _Parser:
     group = parser.add_argument_group("the picture")
     group.add_argument("-o", "--output", metavar="FILE", help="default: MODEL.svg; - is the standard output")
     group.add_argument("--format", metavar="FORMAT", help="svg, png, pdf, dot, json or html, if the file does not say")
-    group.add_argument("--style", metavar="STYLE", default="graph", help="graph, every operation (default); unrolled, a block a step")
-    group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help="any of shape,value,grad,local (default: shape)")
+    group.add_argument("--style", metavar="STYLE", default="graph", help="graph (default) or unrolled, a block a step")
+    group.add_argument(
+        "--show", metavar="WHAT", type=_words, default=["shape"], help="shape,value,grad,local (default: shape)"
+    )
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
     group.add_argument("--engine", metavar="ENGINE", help="graphviz-pure, dot or own (default: the first there is)")
     group.add_argument("--title", metavar="TEXT", help="the line above the picture")
@@ -188,8 +190,10 @@ def _run_render_graph(arguments: argparse.Namespace) -> int:
     path = None if to_stdout else Path(arguments.output or f"{model.name}.{kind or 'svg'}")
     if path is not None:
         _check_place(path, arguments.no_clobber)
-    with _telling(f"running {model.title}"), Tape() as tape:
-        model.loss().backward()
+    with _telling(f"running {model.title}"):
+        with Tape() as tape:
+            loss = model.loss()
+        loss.backward()  # not on the tape: the picture is of the forward computation
     with _telling(f"drawing {len(tape)} nodes"):
         picture = render(
             tape,
@@ -247,8 +251,9 @@ examples:
 def _gradcheck(parser: _Parser) -> _Parser:
     _add_model(parser)
     group = parser.add_argument_group("the check")
-    group.add_argument("--order", metavar="N", type=int, default=1, help="1, or 2 for second derivatives as well (default: 1)")
-    group.add_argument("--modes", metavar="MODES", type=_words, default=["reverse", "forward"], help="default: reverse,forward")
+    group.add_argument("--order", metavar="N", type=int, default=1, help="2 checks second derivatives too (default: 1)")
+    both = ["reverse", "forward"]
+    group.add_argument("--modes", metavar="MODES", type=_words, default=both, help="default: reverse,forward")
     group.add_argument("--json", action="store_true", help="print the whole report as JSON")
     parser.set_defaults(run=_run_gradcheck)
     return parser
@@ -330,10 +335,10 @@ def _as_text(ops: Iterable[Op]) -> str:
 
 
 _KINDS = {
-    "elementwise": "One number at a time. The derivative ∂y/∂x is local: the gradient g that arrives is multiplied by it.",
+    "elementwise": "One number at a time. ∂y/∂x is local: the gradient g that arrives is multiplied by it.",
     "linear": "Linear in each operand. `grad x` is the transpose, applied to the gradient g that arrives; the forward "
     "derivative is the operation itself, applied to the tangent.",
-    "general": "All others: `grad x` is what x receives of the gradient g, `push x` the change of the result for a change t of x.",
+    "general": "All others. `grad x` is what x receives of the gradient g, `push x` how the result changes with x by t.",
 }
 
 
@@ -341,9 +346,9 @@ def _as_markdown(ops: Iterable[Op]) -> str:
     listed = list(ops)
     parts = [
         "# Operations",
-        "The page of calculus that everything else is derived from, printed by `minigrad ops --format markdown`. y is the "
-        "result of an operation, g the gradient that arrives at it, t the tangent of an operand; values of a call follow "
-        "the semicolon with their defaults.",
+        "The page of calculus that everything else is derived from, printed by `minigrad ops --format markdown`. "
+        "y is the result of an operation, g the gradient that arrives at it, t the tangent of an operand. Parameters "
+        "follow the semicolon, with their defaults.",
     ]
     for kind, words in _KINDS.items():
         of_kind = [op for op in listed if op.kind == kind]

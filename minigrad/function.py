@@ -6,7 +6,7 @@ from typing import Any
 
 from . import _core
 from ._core import OpBase, TensorBase
-from .errors import GraphError, MinigradError, ShapeError, where
+from .errors import MinigradError, ShapeError, where
 from .op import lane_of
 from .tensor import Tensor
 
@@ -22,7 +22,10 @@ class Context:
         self.needs_input_grad: tuple[bool, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for backward. Inputs and outputs stay connected to the graph; anything else is a constant to second order."""
+        """Keep tensors for backward.
+
+        Inputs and outputs stay connected to the graph; anything else is a constant to second order.
+        """
         self._saved = tensors
 
     @property
@@ -32,17 +35,17 @@ class Context:
 
 
 class _Result:
-    """A saved output. It knows its place but not the node, which owns the context: the two would keep each other alive."""
+    """A saved output: its place, but not the node, which owns the context (the two would keep each other alive)."""
 
     def __init__(self, array: Any, out: int) -> None:
         self.array, self.out = array, out
 
     def restore(self, node: Any) -> Tensor:
-        return _core.tensor(self.array) if node is None else _core.result_of(node, self.out, self.array)  # type: ignore[no-any-return]
+        return _core.tensor(self.array) if node is None else _core.result_of(node, self.out, self.array)
 
 
 class _Call:
-    """One application of a Function: its context, where its tensors stand among the arguments, and its outputs' shapes."""
+    """One application of a Function: its context, the places of tensors among its arguments, its outputs' shapes."""
 
     def __init__(self, ctx: Context, args: tuple[Any, ...], places: list[int]) -> None:
         self.ctx, self.args, self.places, self.n_args = ctx, args, places, len(args)
@@ -75,7 +78,6 @@ class FunctionOp(OpBase):
     """The record of a user's Function: its rules are the Function's methods."""
 
     kind = "function"
-    rules: dict[str, Any] = {}
 
     def __init__(self, function: type[Function]) -> None:
         self.function = function
@@ -174,9 +176,10 @@ class FunctionOp(OpBase):
 class Function:
     """Base of operations with a derivative of your own.
 
-    Subclass it with staticmethods ``forward(ctx, *args)`` and ``backward(ctx, *grads)``, and call ``apply``. `backward` returns
-    one gradient per argument of `forward` (None for arguments that are no tensors or need none). An optional
-    ``jvp(ctx, *tangents)`` serves forward mode. Written with operations of the page, `backward` can be differentiated again.
+    Subclass it with staticmethods ``forward(ctx, *args)`` and ``backward(ctx, *grads)``, and call ``apply``. `backward`
+    returns one gradient per argument of `forward` (None for arguments that are no tensors or need none). An optional
+    ``jvp(ctx, *tangents)`` serves forward mode. Written with operations of the page, `backward` can be differentiated
+    again.
 
     >>> import minigrad as mg
     >>> class Cube(mg.Function):

@@ -1,8 +1,8 @@
 """Functional derivatives: functions of functions, nested to any order, over arrays, tensors and trees of them.
 
-Every transform runs the function once on fresh leaves, then sweeps the recorded graph backward or pushes tangents forward
-along it. Gradients are values of the sweep and never touch ``.grad``; a recorded sweep is part of the outer graph, which is
-all that nesting needs.
+Every transform runs the function once on fresh leaves, then sweeps the recorded graph backward or pushes tangents
+forward along it. Gradients are values of the sweep and never touch ``.grad``; a recorded sweep is part of the outer
+graph, which is all that nesting needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from . import _core, ops
-from ._core import TensorBase
 from .backend import array_lane
 from .errors import DTypeError, GraphError, MinigradError, ShapeError
 from .function import Function
@@ -29,7 +28,10 @@ Tree = Any
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
-    """Return a tree's leaves and the function that builds the same tree from others. Dicts go in order of their keys' text."""
+    """Return a tree's leaves and the function that builds the same tree from others.
+
+    Dicts go in order of their keys' text.
+    """
     if isinstance(tree, dict):
         keys = sorted(tree, key=str)
         parts = [flatten(tree[key]) for key in keys]
@@ -60,7 +62,7 @@ def _join(
 
 
 def _plain(leaf: Any) -> bool:
-    return not isinstance(leaf, TensorBase)
+    return not isinstance(leaf, Tensor)
 
 
 def _float_tensor(x: Any, what: str) -> Tensor:
@@ -78,7 +80,7 @@ def _fresh(x: Any, what: str) -> Tensor:
     if t.requires_grad:
         with _core.Recording(True):
             return ops.clone(t)
-    return _core.tensor(_core.data_of(t), True, t.name)  # type: ignore[no-any-return]
+    return _core.tensor(_core.data_of(t), True, t.name)
 
 
 class _Call:
@@ -123,7 +125,7 @@ class _Call:
 
 
 def _scalar(y: Any, name: str) -> Tensor:
-    if not isinstance(y, TensorBase):
+    if not isinstance(y, Tensor):
         raise GraphError(f"{name}: the function returned {type(y).__name__}, not a tensor computed from its arguments")
     if y.size != 1:
         raise ShapeError(f"{name}: the function returned a tensor of shape {tuple(y.shape)}; it has to return a scalar")
@@ -132,7 +134,7 @@ def _scalar(y: Any, name: str) -> Tensor:
 
 def _sweep(outputs: list[Tensor], cotangents: list[Tensor], call: _Call, keep: bool = False) -> list[Tensor]:
     """Gradients of the call's inputs; zeros where the outputs do not depend on an input."""
-    live = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if isinstance(y, TensorBase) and y.requires_grad]
+    live = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if isinstance(y, Tensor) and y.requires_grad]
     outer = call.outer([y for y, _ in live]) or any(g.requires_grad for _, g in live)
     found: list[Any] = [None] * len(call.inputs)
     if live:
@@ -142,16 +144,16 @@ def _sweep(outputs: list[Tensor], cotangents: list[Tensor], call: _Call, keep: b
 
 def _zeros(x: Tensor) -> Tensor:
     data = _core.data_of(x)
-    return _core.tensor(array_lane(data).xp.zeros_like(data))  # type: ignore[no-any-return]
+    return _core.tensor(array_lane(data).xp.zeros_like(data))
 
 
 def _ones(y: Tensor) -> Tensor:
     data = _core.data_of(y)
-    return _core.tensor(array_lane(data).xp.ones_like(data))  # type: ignore[no-any-return]
+    return _core.tensor(array_lane(data).xp.ones_like(data))
 
 
 def _cut(y: Any) -> Any:
-    return y.detach() if isinstance(y, TensorBase) else y
+    return y.detach() if isinstance(y, Tensor) else y
 
 
 # --- transforms -----------------------------------------------------------------------------------
@@ -167,7 +169,8 @@ def value_and_grad(
         argnums: which argument, or arguments, to differentiate.
 
     Returns:
-        A function of f's arguments. Arrays in give arrays out, tensors give tensors. With several argnums the gradient is a tuple.
+        A function of f's arguments. Arrays in give arrays out, tensors give tensors. With several argnums the gradient
+        is a tuple.
 
     Raises:
         ShapeError: f returned no scalar. GraphError: f returned no tensor.
@@ -219,12 +222,12 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         grads = _sweep(outputs, seeds, call, keep=True)
         return tuple(call.rebuild([call.hand_out(g) for g in grads]))
 
-    values = [y if not isinstance(y, TensorBase) else y if call.outer([y]) else _cut(y) for y in outputs]
-    return build([call.hand_out(v) if isinstance(v, TensorBase) else v for v in values]), pull
+    values = [y if not isinstance(y, Tensor) else y if call.outer([y]) else _cut(y) for y in outputs]
+    return build([call.hand_out(v) if isinstance(v, Tensor) else v for v in values]), pull
 
 
 def _checked(g: Any, like: Any, what: str) -> Tensor:
-    if not isinstance(like, TensorBase):
+    if not isinstance(like, Tensor):
         raise GraphError(f"the function returned {type(like).__name__} where a tensor was expected")
     if isinstance(g, float | int):
         g = np.full(like.shape, g, dtype=like.dtype) if not like.shape else np.asarray(g, dtype=like.dtype)
@@ -251,10 +254,10 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     moves = [_checked(t, x, "tangent") for t, x in zip(ts, call.inputs, strict=True)]
     outputs, build = flatten(call.output)
     for y in outputs:
-        if not isinstance(y, TensorBase):
+        if not isinstance(y, Tensor):
             raise GraphError(f"jvp: the function returned {type(y).__name__}, not a tensor computed from its arguments")
     live = [y for y in outputs if y.requires_grad]
-    outer = call.outer(live) or _core.is_recording() and any(t.requires_grad for t in moves)
+    outer = call.outer(live) or (_core.is_recording() and any(t.requires_grad for t in moves))
     moved = _core.push(call.inputs, moves, live, outer) if live else []
     by_output = {id(y): t for y, t in zip(live, moved, strict=True)}
     pushed = [by_output.get(id(y)) for y in outputs]
@@ -269,7 +272,8 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
     Args:
         f: returns one tensor.
         argnums: one argument (the result is an array or a tree), or several (a tuple of them).
-        mode: "reverse" (one sweep per output element) or "forward" (one push per input element); the numbers are the same.
+        mode: "reverse" (one sweep per output element) or "forward" (one push per input element); the numbers are the
+            same.
     """
     if mode not in ("reverse", "forward"):
         raise MinigradError(f"mode is 'reverse' or 'forward', not {mode!r}")
@@ -277,7 +281,7 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = _Call(f, args, argnums, kwargs)
         y = call.output
-        if not isinstance(y, TensorBase):
+        if not isinstance(y, Tensor):
             raise GraphError(
                 f"jacobian: the function returned {type(y).__name__}, not one tensor computed from its arguments"
             )
@@ -316,7 +320,12 @@ def _columns(y: Any, call: _Call) -> list[Tensor]:
 
 
 def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """Return a function that computes the Hessian of a scalar-valued f (one array argument), of shape ``x.shape + x.shape``."""
+    """Return a function that computes the Hessian of a scalar-valued f, of shape ``x.shape + x.shape``.
+
+    Args:
+        f: takes tensors and returns a scalar tensor.
+        argnums: which argument to differentiate, one array.
+    """
     return jacobian(grad(f, argnums), argnums)
 
 
@@ -334,7 +343,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 
 
 class _Checkpoint(Function):
-    """One node for a whole function: forward keeps its inputs alone; backward runs it again, recorded, and sweeps that."""
+    """One node for a whole function: forward keeps its inputs alone; backward runs it again and sweeps that run."""
 
     @staticmethod
     def forward(ctx: Any, run: Callable[..., Any], outputs: list[Any], n_leaves: int, *operands: Any) -> Any:
@@ -344,7 +353,7 @@ class _Checkpoint(Function):
 
     @staticmethod
     def again(ctx: Any) -> tuple[list[Any], list[Any]]:
-        """Return the outputs of a second, recorded run, and its places to differentiate: fresh inputs, then closed-over leaves."""
+        """Run again, recorded: return the outputs and where to differentiate: fresh inputs, then closed-over leaves."""
         saved = ctx.saved_tensors
         inputs = [_fresh(x, "checkpoint") if x.dtype.kind == "f" else x for x in saved[: ctx.n_leaves]]
         with _core.Recording(True):
@@ -370,11 +379,11 @@ class _Checkpoint(Function):
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     """Run ``f(*args)`` and keep only its inputs: backward runs it again. Memory for time, the same numbers.
 
-    `args` and the result may be trees. Tensors that f closes over (a module's parameters) get their gradients as well. Random
-    numbers drawn inside f would differ in the second run: draw them outside.
+    `args` and the result may be trees. Tensors that f closes over (a module's parameters) get their gradients as well.
+    Random numbers drawn inside f would differ in the second run: draw them outside.
     """
     leaves, rebuild = flatten(list(args))
-    tensors = [k for k, x in enumerate(leaves) if isinstance(x, TensorBase)]
+    tensors = [k for k, x in enumerate(leaves) if isinstance(x, Tensor)]
     if not _core.is_recording():
         return f(*args)
 

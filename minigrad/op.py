@@ -3,21 +3,21 @@
 Three constructors make records and enter them in the registry ``PAGE``:
 
 * :func:`elementwise` takes a value formula and one partial derivative ``d_<operand>`` per differentiable operand;
-* :func:`linear` takes the value and one transpose ``transpose_<operand>`` per operand; it is its own forward derivative;
+* :func:`linear` takes the value and the transposes, ``transpose_<operand>``; it is its own forward derivative;
 * :func:`general` takes the value, ``vjp_<operand>`` and ``jvp_<operand>``.
 
-A signature reads ``"name(a, b; axis=None)"``: operands, then parameters with their defaults. ``*xs`` means any number of
-operands. Rules are formulas (:mod:`minigrad.formula`), or callables whose argument names say what they need; both may name
-``g`` (cotangent of the result), ``t`` (tangent of the operand), operands, parameters, ``y`` (the result), ``<operand>_shape``
-and ``y_shape``; rules of variadic operands also ``k``, the operand's position. Only what a rule names is kept for it.
-Rules call records, and plain functions over tensors that :func:`helper` enters beside them. What a callable does is said by a
-formula, ``says={"a": "g @ mT(b)"}``.
+A signature reads ``"name(a, b; axis=None)"``: operands, then parameters with their defaults. ``*xs`` means any number
+of operands. Rules are formulas (:mod:`minigrad.formula`), or callables whose argument names say what they need; both
+may name ``g`` (cotangent of the result), ``t`` (tangent of the operand), operands, parameters, ``y`` (the result),
+``<operand>_shape`` and ``y_shape``; rules of variadic operands also ``k``, the operand's position. Only what a rule
+names is kept for it. Rules call records, and plain functions over tensors that :func:`helper` enters beside them. What
+a callable does is said by a formula, ``says={"a": "g @ mT(b)"}``.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class Page:
             raise AttributeError(f"no operation named {name!r} on the page")
         return found
 
-    def __iter__(self) -> Iterable[Op]:
+    def __iter__(self) -> Iterator[Op]:
         return iter(self.records.values())
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ PAGE = Page()
 
 
 class _Partials:
-    """The page as partial derivatives see it: a choice between two numbers has the dtype of `like`, not the default one."""
+    """The page as partial derivatives see it: a choice between two numbers has the dtype of `like`, not the default."""
 
     def __init__(self, like: TensorBase) -> None:
         self._like = like
@@ -106,9 +106,7 @@ class Rule:
 
     Attributes:
         source: what the record gave.
-        expr: the formula; None for a callable.
-        said: the formula that people read: `expr`, or what the record says of its callable.
-        names: what must be known to evaluate the rule.
+        says: what the record says of a callable, as the text of a formula.
     """
 
     def __init__(self, source: str | Callable[..., Any], says: str | None = None) -> None:
@@ -117,14 +115,17 @@ class Rule:
     # Read when first needed: a program uses a few records of the page, and parsing them all would dominate its start.
     @cached_property
     def expr(self) -> formula.Expr | None:
+        """The formula that the rule is; None for a callable."""
         return formula.parse(self.source) if isinstance(self.source, str) else None
 
     @cached_property
     def said(self) -> formula.Expr | None:
+        """The formula that people read: the rule itself, or what the record says of its callable."""
         return self.expr if self.says is None else formula.parse(self.says)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """What must be known to evaluate the rule."""
         if self.expr is not None:
             return self.expr.names
         code = self.source.__code__  # type: ignore[union-attr]
@@ -142,10 +143,12 @@ class Rule:
 
     @property
     def text(self) -> str | None:
+        """The rule as text; None for a callable of which nothing is said."""
         return None if self.said is None else formula.to_text(self.said)
 
     @property
     def latex(self) -> str | None:
+        """The rule as LaTeX; None for a callable of which nothing is said."""
         return None if self.said is None else formula.to_latex(self.said)
 
 
@@ -162,7 +165,7 @@ def _default(text: str) -> Any:
 
 
 def _parse_signature(signature: str) -> tuple[str, list[str], bool, dict[str, Any]]:
-    """Split ``"name(a, b; axis=None)"`` into name, operands, whether they are variadic, and parameters with defaults."""
+    """Split ``"name(a, b; axis=None)"`` into name, operands, whether they are variadic, and parameters' defaults."""
     head, _, rest = signature.partition("(")
     operands_text, _, params_text = rest.rstrip(")").partition(";")
     operands = [part.strip() for part in operands_text.split(",") if part.strip()]
@@ -236,6 +239,7 @@ class Op(OpBase):
 
     @cached_property
     def value_expr(self) -> formula.Expr | None:
+        """The value as a formula; None where it is a callable."""
         return formula.parse(self.value) if isinstance(self.value, str) else None
 
     @cached_property
@@ -297,7 +301,7 @@ class Op(OpBase):
                 operand
             }  # its forward derivative applies the op to the tangent and the others
         for place, other in enumerate(self.operands):
-            if other in names or f"{other}_shape" in names and other != operand:
+            if other in names or (f"{other}_shape" in names and other != operand):
                 bits |= 1 << place
         return bits
 
@@ -427,7 +431,9 @@ class Op(OpBase):
         """Compute the value on the array lane."""
         lane = lane_of(arrays[0]) if arrays else next(iter(LANES.values()))
         if self.value_expr is not None:
-            out = self._value(lane.functions, *arrays, **(params or {}))
+            # A NumPy scalar among the parameters would lend its dtype to the result.
+            numbers = {name: v.item() if hasattr(v, "item") else v for name, v in (params or {}).items()}
+            out = self._value(lane.functions, *arrays, **numbers)
         else:
             out = self.value(lane.xp, *arrays, **(params or {}))  # type: ignore[operator]
         if isinstance(out, tuple):
@@ -436,7 +442,7 @@ class Op(OpBase):
 
     def contributions(self, node: Any, gs: list[Any], wanted: list[bool]) -> list[Any]:
         """Return each wanted operand's contribution, as tensors: recorded if the sweep is."""
-        g = gs[0] if node.n_out == 1 else tuple(gs)
+        g: Any = gs[0] if node.n_out == 1 else tuple(gs)
         if self.vjp is not None:
             values = self._resolve(node, {"g": g, "gs": tuple(gs), "wanted": wanted})
             return list(self.vjp(values))
@@ -530,6 +536,7 @@ class Op(OpBase):
         return None if rule is None else rule.text
 
     def rule_latex(self, k: int) -> str | None:
+        """Return the derivative for operand k as LaTeX; None where there is none."""
         rule = self._rule(k)
         return None if rule is None else rule.latex
 
@@ -538,10 +545,12 @@ class Op(OpBase):
 
     @property
     def value_text(self) -> str:
+        """The value as text: its formula, or the call."""
         return formula.to_text(self.value_expr if self.value_expr is not None else self._as_call())
 
     @property
     def value_latex(self) -> str:
+        """The value as LaTeX: its formula, or the call."""
         return formula.to_latex(self.value_expr if self.value_expr is not None else self._as_call())
 
     def __repr__(self) -> str:
@@ -551,7 +560,7 @@ class Op(OpBase):
         return record, (self.name,)
 
 
-class IndexError_(MinigradError, IndexError):
+class IndexError_(MinigradError, IndexError):  # noqa: N801, N818  the next line gives it the name that users meet
     """An index outside of its array."""
 
 
@@ -587,11 +596,6 @@ def linear(signature: str, *, value: Callable[..., Any], doc: str, **kwargs: Any
 
 
 def general(signature: str, *, value: Callable[..., Any], doc: str, **kwargs: Any) -> Op:
-    """Enter any other operation: give ``vjp_<operand>`` and ``jvp_<operand>``, or ``vjp`` and ``jvp`` for all at once."""
+    """Enter any other operation: give ``vjp_<operand>`` and ``jvp_<operand>``, or ``vjp`` and ``jvp`` for all."""
     vjps, jvps = _split_rules(kwargs, "vjp_", "jvp_")
     return Op(signature, "general", value, vjps, jvps, doc=doc, **kwargs)
-
-
-def constant(array: Any) -> TensorBase:
-    """Wrap an array that rules treat as a constant."""
-    return tensor(array)

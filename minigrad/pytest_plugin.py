@@ -46,14 +46,15 @@ def gradcheck(request: pytest.FixtureRequest) -> Callable[..., Report]:
 
     def check(f: Callable[..., Any], inputs: Any, *, raise_on_failure: bool = True, **options: Any) -> Report:
         __tracebackhide__ = True
+        report, refused = None, ""
         try:
             report = testing.gradcheck(f, inputs, raise_on_failure=False, **{**defaults, **options})
         except GradcheckError as error:
-            tell(f"FAILED: {error}")
-            pytest.fail(str(error), pytrace=False)
-        tell(report.summary())
-        if raise_on_failure and not report.ok:
-            pytest.fail(report.text(), pytrace=False)
+            refused = str(error)
+        tell(f"FAILED: {refused}" if report is None else report.summary())
+        if report is None or (raise_on_failure and not report.ok):
+            # Outside of the except clause: pytest prints no chain of exceptions.
+            pytest.fail(refused if report is None else report.text(), pytrace=False)
         return report
 
     return check

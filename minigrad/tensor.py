@@ -43,6 +43,50 @@ class Tensor(TensorBase):
     __slots__ = ()
     __array_priority__ = 1000
 
+    # Operations of the page that are methods as well: `_connect` makes one of every name that is annotated here.
+    abs: Callable[..., Tensor]
+    argmax: Callable[..., Tensor]
+    argmin: Callable[..., Tensor]
+    chunk: Callable[..., tuple[Tensor, ...]]
+    clip: Callable[..., Tensor]
+    cos: Callable[..., Tensor]
+    cumsum: Callable[..., Tensor]
+    erf: Callable[..., Tensor]
+    exp: Callable[..., Tensor]
+    expm1: Callable[..., Tensor]
+    flip: Callable[..., Tensor]
+    isfinite: Callable[..., Tensor]
+    isnan: Callable[..., Tensor]
+    log: Callable[..., Tensor]
+    log1p: Callable[..., Tensor]
+    log_softmax: Callable[..., Tensor]
+    logsumexp: Callable[..., Tensor]
+    matmul: Callable[..., Tensor]
+    max: Callable[..., Tensor]
+    mean: Callable[..., Tensor]
+    min: Callable[..., Tensor]
+    neg: Callable[..., Tensor]
+    norm: Callable[..., Tensor]
+    pow: Callable[..., Tensor]
+    prod: Callable[..., Tensor]
+    reciprocal: Callable[..., Tensor]
+    relu: Callable[..., Tensor]
+    rsqrt: Callable[..., Tensor]
+    sigmoid: Callable[..., Tensor]
+    sign: Callable[..., Tensor]
+    silu: Callable[..., Tensor]
+    sin: Callable[..., Tensor]
+    softmax: Callable[..., Tensor]
+    softplus: Callable[..., Tensor]
+    split: Callable[..., tuple[Tensor, ...]]
+    sqrt: Callable[..., Tensor]
+    square: Callable[..., Tensor]
+    sum: Callable[..., Tensor]
+    swapaxes: Callable[..., Tensor]
+    tanh: Callable[..., Tensor]
+    unbind: Callable[..., tuple[Tensor, ...]]
+    var: Callable[..., Tensor]
+
     # -- facts -------------------------------------------------------------------------------------
 
     @property
@@ -52,6 +96,7 @@ class Tensor(TensorBase):
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
@@ -124,7 +169,7 @@ class Tensor(TensorBase):
             parts.append(f"device={self.device!r}")
         if self.name:
             parts.append(f"name={self.name!r}")
-        if self.requires_grad:
+        if self.node is not None:
             parts.append("requires_grad=True" if self.is_leaf else f"op={self.node.op.name}")
         return f"tensor({', '.join(parts)})"
 
@@ -201,7 +246,8 @@ class Tensor(TensorBase):
             create_graph: record the backward pass itself, for higher derivatives.
 
         Raises:
-            GraphError: no gradient flows to this tensor, it is not a scalar and `gradient` is missing, or the graph was freed.
+            GraphError: no gradient flows to this tensor, it is not a scalar and `gradient` is missing, or the graph was
+                freed.
         """
         if not self.requires_grad:
             raise GraphError("backward(): this tensor does not depend on any tensor that requires a gradient")
@@ -283,7 +329,8 @@ class Tensor(TensorBase):
         """Convert to a dtype or move to a device; the same tensor if nothing changes.
 
         Args:
-            target: a dtype ("float64", ``np.float32``), a device ("cpu", "cuda"), or a tensor whose dtype and device to take.
+            target: a dtype ("float64", ``np.float32``), a device ("cpu", "cuda"), or a tensor whose dtype and device to
+                take.
         """
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
@@ -460,7 +507,7 @@ def _move(x: Tensor, lane: ArrayLane) -> Tensor:
     if x.requires_grad and x.is_leaf:
         moved.requires_grad = True
     moved.name = x.name
-    return moved  # type: ignore[no-any-return]
+    return moved
 
 
 def _seed(y: Tensor, gradient: Any) -> Tensor:
@@ -473,13 +520,13 @@ def _seed(y: Tensor, gradient: Any) -> Tensor:
                 f"backward() from a tensor of shape {y.shape}, which is no scalar: reduce it, for example with .sum(), "
                 "or pass the gradient of its shape"
             )
-        return _core.tensor(lane.xp.ones(y.shape, dtype=data.dtype))  # type: ignore[no-any-return]
-    gradient = gradient if isinstance(gradient, TensorBase) else as_tensor(gradient)
-    if tuple(gradient.shape) != y.shape:
-        raise ShapeError(f"a gradient of shape {tuple(gradient.shape)} for a tensor of shape {y.shape}")
+        return _core.tensor(lane.xp.ones(y.shape, dtype=data.dtype))
+    gradient = as_tensor(gradient)
+    if gradient.shape != y.shape:
+        raise ShapeError(f"a gradient of shape {gradient.shape} for a tensor of shape {y.shape}")
     if gradient.dtype != y.dtype:
         raise DTypeError(f'a gradient of {gradient.dtype} for a tensor of {y.dtype}: convert it with .to("{y.dtype}")')
-    return gradient  # type: ignore[no-any-return]
+    return gradient
 
 
 # --- making tensors -------------------------------------------------------------------------------
@@ -518,7 +565,7 @@ def tensor(
             array = lane.asarray(array)
     if requires_grad and array.dtype.kind != "f":
         raise DTypeError(f'only floating tensors have gradients; this one is {array.dtype}: pass dtype="float32"')
-    return _core.tensor(array, requires_grad, name)  # type: ignore[no-any-return]
+    return _core.tensor(array, requires_grad, name)
 
 
 def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
@@ -537,16 +584,26 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
             raise ShapeError(f"nested lists of unequal lengths make no tensor ({error})") from None
         if dtype is not None:
             array = array.astype(dtype)
-        elif isinstance(data, list | tuple | int | float | bool) or array.dtype.kind not in "fiub":
-            if array.dtype.kind == "f" or (array.dtype.kind in "iu" and requires_grad):
-                array = array.astype(get_default_dtype())
-    kind = NUMPY.kind(array) if type(array) is np.ndarray else "f"
-    if kind not in "fib":
+        elif isinstance(data, list | tuple | int | float | bool) and (
+            array.dtype.kind == "f" or (array.dtype.kind in "iu" and requires_grad)
+        ):
+            array = array.astype(get_default_dtype())
+    array = _supported(array)
+    if type(array) is np.ndarray and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def _supported(array: Any) -> Any:
+    """Return an array whose elements operations can compute with.
+
+    Raises:
+        DTypeError: elements of any other type.
+    """
+    if array_lane(array).kind(array) not in "fib":
         raise DTypeError(
             f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported"
         )
-    if type(array) is np.ndarray and not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     return array
 
 
@@ -563,7 +620,7 @@ def as_tensor(data: Any) -> Tensor:
     if isinstance(data, Tensor):
         return data
     if is_array(data):
-        return _core.tensor(data)  # type: ignore[no-any-return]
+        return _core.tensor(_supported(data))
     return tensor(data)
 
 
@@ -571,17 +628,17 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
     """Make a tensor that shares the memory of a NumPy array."""
     if type(array) is not np.ndarray:
         raise DTypeError(f"from_numpy takes a numpy.ndarray, not {type(array).__name__}")
-    return _core.tensor(array)  # type: ignore[no-any-return]
+    return _core.tensor(_supported(array))
 
 
 def from_dlpack(x: Any) -> Tensor:
     """Make a tensor that shares the memory of another library's array, by the DLPack protocol."""
-    return _core.tensor(np.from_dlpack(x))  # type: ignore[no-any-return]
+    return _core.tensor(_supported(np.from_dlpack(x)))
 
 
 def _made(array: Any, dtype: Any, requires_grad: bool, name: str | None) -> Tensor:
     array = array.astype(get_default_dtype() if dtype is None else np.dtype(dtype), copy=False)
-    return _core.tensor(array, requires_grad, name)  # type: ignore[no-any-return]
+    return _core.tensor(array, requires_grad, name)
 
 
 def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -603,12 +660,12 @@ def full(
 
 def zeros_like(x: Tensor) -> Tensor:
     """Make a tensor of zeros of the shape, dtype and device of `x`."""
-    return _core.tensor(array_lane(_core.data_of(x)).xp.zeros_like(_core.data_of(x)))  # type: ignore[no-any-return]
+    return _core.tensor(array_lane(_core.data_of(x)).xp.zeros_like(_core.data_of(x)))
 
 
 def ones_like(x: Tensor) -> Tensor:
     """Make a tensor of ones of the shape, dtype and device of `x`."""
-    return _core.tensor(array_lane(_core.data_of(x)).xp.ones_like(_core.data_of(x)))  # type: ignore[no-any-return]
+    return _core.tensor(array_lane(_core.data_of(x)).xp.ones_like(_core.data_of(x)))
 
 
 _generator: list[np.random.Generator] = []  # made when first asked for: numpy.random is slow to import
@@ -656,15 +713,10 @@ def set_grad_enabled(on: bool) -> Recording:
 
 def is_grad_enabled() -> bool:
     """Say whether operations are recorded in this thread."""
-    return _core.is_recording()  # type: ignore[no-any-return]
+    return _core.is_recording()
 
 
 # --- methods and NumPy's functions from the page --------------------------------------------------
-
-_METHODS = (
-    "abs argmax argmin chunk clip cos cumsum erf exp expm1 flip isfinite isnan log log1p log_softmax logsumexp matmul max mean min "
-    "neg norm pow prod reciprocal relu rsqrt sigmoid sign silu sin softmax softplus split sqrt square sum swapaxes tanh unbind var"
-).split()
 
 NUMPY_OPS: dict[str, Op] = {}
 """NumPy's name of a function -> its record, for ``np.tanh(tensor)``."""
@@ -674,7 +726,7 @@ NUMPY_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
 def _connect() -> None:
-    for name in _METHODS:
+    for name in Tensor.__annotations__:
         operation = getattr(ops, name)
 
         def method(self: Tensor, *args: Any, _operation: Any = operation, **kwargs: Any) -> Any:
@@ -690,8 +742,8 @@ def _connect() -> None:
         if name:
             NUMPY_OPS[alias] = PAGE.records[name]
     shared = (
-        "sum mean var prod clip where matmul reshape squeeze expand_dims broadcast_to concatenate stack flip cumsum swapaxes moveaxis "
-        "argmax argmin einsum"
+        "sum mean var prod clip where matmul reshape squeeze expand_dims broadcast_to concatenate stack flip cumsum "
+        "swapaxes moveaxis argmax argmin einsum"
     )
     for name in shared.split():
         NUMPY_FUNCTIONS[name] = getattr(ops, name)
@@ -708,13 +760,23 @@ def _connect() -> None:
         ones_like=ones_like,
         concat=ops.concatenate,
         permute_dims=ops.permute,
-        dot=ops.matmul,
+        dot=_numpy_dot,
+        copy=ops.clone,
+        matrix_transpose=ops.mT,
         pad=_numpy_pad,
     )
 
 
 def _numpy_transpose(x: Tensor, axes: Any = None) -> Tensor:
     return ops.permute(x, axes)
+
+
+def _numpy_dot(a: Any, b: Any) -> Tensor:
+    if len(np.shape(a)) == 0 or len(np.shape(b)) == 0:
+        return ops.mul(a, b)
+    if len(np.shape(b)) > 2:
+        raise MinigradError("np.dot on tensors takes a vector or a matrix on the right: use @ for batches, or np.einsum")
+    return ops.matmul(a, b)
 
 
 def _numpy_pad(x: Tensor, widths: Any, mode: str = "constant", constant_values: float = 0) -> Tensor:

@@ -23,6 +23,7 @@ from .backend import array_lane, get_default_dtype, is_array, set_default_dtype
 from .errors import DTypeError, GradcheckError, UsageError
 from .function import FunctionOp
 from .grad import _Checkpoint, flatten
+from .op import Op
 from .tensor import as_tensor
 
 __all__ = ["Entry", "Guilt", "Report", "check_model", "gradcheck"]
@@ -436,8 +437,11 @@ def _slope(phi: Callable[[float], Array], centre: Array, eps: Array) -> _Slope:
         if not settled.all():
             # A jump that is odd around the point (sign at 0) has equal slopes on both sides, which grow.
             for side, growth in ((gaps, 1.0), (gaps, 4.0), (firsts, 4.0)):
-                clear = abs(side[-1]) > 1e-6 * np.where(growth > 1, 0.0, abs(value)) + 50 * rough
-                gap = np.where(~settled & clear & _steady(side, growth), np.maximum(gap, abs(side[-1])), gap)
+                last = abs(side[-1])
+                # Rounding to float32 is a staircase: a jump has to matter at the coarsest step, not only at the finest.
+                least = 1e-6 * abs(value) if growth == 1 else 1e-2 * abs(value) * growth ** (len(side) - 1)
+                found = ~settled & (last > least + 50 * rough) & _steady(side, growth)
+                gap = np.where(found, np.maximum(gap, last), gap)
     return _Slope(value, np.where(gap > 0, 0.0, error), noise, gap)
 
 
@@ -553,7 +557,7 @@ class _Check:
             how = _count(count, "random direction") if count else "every element"
             kinks = int((slope.gap > 0).sum())
             if "reverse" in modes:
-                auto = np.array([one[p] for one in pulled]).reshape(-1, x.size)
+                auto = np.array([one[p] for one in pulled]).reshape(len(rows), x.size)
                 numeric = slope
                 if combined:
                     # A kink in one output must not blur the combination of the others.
@@ -565,7 +569,7 @@ class _Check:
                 told = f"{how}, outputs combined" if combined else how
                 yield self.judge(name, p, "reverse", told, auto, numeric, kinks, wanted is None, not combined)
             if "forward" in modes:
-                auto = np.array([self.push({p: v}) for v in directions]).reshape(-1, self.total).T
+                auto = np.array([self.push({p: v}) for v in directions]).reshape(len(directions), self.total).T
                 self.refuse_infinite(auto, p)
                 yield self.judge(name, p, "forward", how, auto, slope, kinks, wanted is None, True)
         if "reverse" in modes and "forward" in modes:
@@ -632,7 +636,7 @@ class _Check:
             apart = abs(auto - numeric)
             apart = np.where(np.isnan(apart), np.inf, apart)
             excess = apart / allowed
-        excess = np.where(kinked & (excess <= 1), 0.0, excess)
+        excess = np.where(kinked & (excess <= 1), -1.0, excess)
         shape = self.map.arrays[p].shape
         common = (name, shape, self.order, self.mode(mode), how, int(auto.size), kinks)
         if not auto.size:
@@ -740,7 +744,8 @@ class _Watch(Tape):
         node = self.nodes[-1]
         # A Function's plain arguments are dropped as soon as its forward is over: this is the time to take them.
         args = params["call"].args if isinstance(record, FunctionOp) else ()
-        arrays = [np.zeros(tuple(x.shape)) if data is None else _copy(data) for x, data in zip(xs, datas, strict=True)]
+        # A recomputed part names the leaves it closes over by tensors without data.
+        arrays = [np.zeros(x.node.shape) if data is None else _copy(data) for x, data in zip(xs, datas, strict=True)]
         self.calls.append(_Call(record, xs, arrays, params or {}, args, outputs, node.scope, node.time, node.id))
 
     def leaves(self, outputs: Sequence[Any]) -> list[Any]:
@@ -762,7 +767,6 @@ class _Watch(Tape):
     def _operands(self) -> Iterator[Any]:
         for call in self.calls:
             for x in call.operands:
-                # A recomputed part names the leaves it closes over by tensors without data.
                 if isinstance(x, TensorBase) and _core.data_of(x) is not None:
                     yield x
 
@@ -773,6 +777,9 @@ def _copy(data: Any) -> Array:
 
 class _LiftingError(GradcheckError):
     """A function that cannot be run in float64."""
+
+
+_LiftingError.__name__ = _LiftingError.__qualname__ = "GradcheckError"
 
 
 class _Subject(_Map):
@@ -786,10 +793,12 @@ class _Subject(_Map):
         self.places = [k for k, leaf in enumerate(self.leaves) if _is_float(leaf)]
         self.notes: list[str] = []
         self.names, self.arrays = [], []
+        self.narrow: list[str] = []
+        self.widened: set[int] = set()
         for k in self.places:
             leaf = self.leaves[k]
             if not isinstance(leaf, float | np.floating):
-                self._take(leaf, (getattr(leaf, "name", None) if names is None else None) or labels[k], "input")
+                self._take(leaf, (getattr(leaf, "name", None) if names is None else None) or labels[k])
             else:
                 self.names.append(labels[k])
                 self.arrays.append(np.array(float(leaf)))
@@ -799,10 +808,10 @@ class _Subject(_Map):
         self.closed: list[Any] = []
         self._find_closed(wrt)
 
-    def _take(self, x: Any, name: str, what: str) -> None:
-        data = _core.data_of(x)
-        if data.dtype == np.float32:
-            self.notes.append(f"{what} {name} was lifted from float32 to float64")
+    def _take(self, x: Any, name: str) -> None:
+        # What f closes over is lifted already.
+        if _core.data_of(x).dtype == np.float32 or id(x) in self.widened:
+            self.narrow.append(name)
         self.names.append(name)
         self.arrays.append(np.asarray(_host(as_tensor(x)), dtype=np.float64).copy())
 
@@ -848,6 +857,7 @@ class _Subject(_Map):
             for x, data in held:
                 if data.dtype == np.float32:
                     _core.set_data(x, _core.data_of(_lifted(data)))
+                    self.widened.add(id(x))
             yield
         finally:
             set_default_dtype(default)
@@ -879,7 +889,7 @@ class _Subject(_Map):
         self.closed = [x for x in self.closed if id(x.node) in again]
         self.own = [inputs[k] for k in self.places]
         for n, x in enumerate(self.closed):
-            self._take(x, x.name or f"leaf {n}", "parameter")
+            self._take(x, x.name or f"leaf {n}")
         for n, x in enumerate(self.closed):
             if not np.isfinite(self.arrays[len(self.places) + n]).all():
                 raise GradcheckError(f"{x.name or f'leaf {n}'} is not finite: gradients are checked at finite points")
@@ -903,8 +913,8 @@ class _Subject(_Map):
             if len(bad):
                 element = tuple(int(i) for i in bad[0])
                 raise GradcheckError(
-                    f"{self.output_name(k, len(outputs))} {tuple(y.shape)} is {_host(y)[element]} at element {element}: "
-                    "gradients are checked where f is finite"
+                    f"{self.output_name(k, len(outputs))} {tuple(y.shape)} is {_host(y)[element]} at element "
+                    f"{element}: gradients are checked where f is finite"
                 )
 
     def _refuse_chance(self, outputs: Sequence[Any]) -> None:
@@ -964,6 +974,8 @@ def _argument_names(f: Callable[..., Any], n: int, names: Sequence[str] | None) 
         if len(names) != n:
             raise UsageError(f"names has {len(names)} entries for {n} arguments")
         return list(names)
+    if isinstance(f, Op) and not f.variadic:
+        return list(f.operands[:n])
     found: list[str] = []
     # Callables written in C have no signature.
     with contextlib.suppress(TypeError, ValueError):
@@ -1187,6 +1199,8 @@ def _finished(subject: _Subject, options: _Options, raise_on_failure: bool) -> R
         options = replace(options, modes=("reverse",))
     with subject.lifted():
         subject.settle()
+        if subject.narrow:
+            subject.notes.append(f"lifted from float32 to float64: {', '.join(subject.narrow)}")
         report = Report(notes=subject.notes, orders=options.orders)
         for check in _checks(subject, options, True):
             report.entries.extend(check.entries())

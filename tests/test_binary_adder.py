@@ -93,7 +93,7 @@ def test_loss_shows_eight_named_steps(adder):
 
 
 def test_it_learns_to_add(adder, capsys):
-    model = adder.train(n_sums=7_000, report=3_500)
+    model = adder.train(n_sums=6_000, report=3_000)
     assert adder.correct(model, seed=12345) == 1.0
     assert adder.add(model, [105, 64], [58, 63]).tolist() == [163, 127]
     assert capsys.readouterr().out.count("fresh sums right") == 2

@@ -60,10 +60,11 @@ TWINS: dict[str, Callable[..., Any]] = {
         name: getattr(torch, name)
         for name in (
             "add sub mul div pow clone neg reciprocal square sqrt rsqrt abs sign exp expm1 log log1p tanh sigmoid relu sin cos "
-            "erf maximum minimum where matmul less less_equal greater greater_equal not_equal isnan isfinite logical_not"
+            "erf maximum minimum matmul less less_equal greater greater_equal not_equal isnan isfinite logical_not"
         ).split()
     },
     "equal": torch.eq,
+    "where": lambda condition, a, b: torch.where(condition != 0, a, b),
     "softplus": F.softplus,
     "leaky_relu": lambda x, slope: F.leaky_relu(x, slope),
     "elu": lambda x, alpha: F.elu(x, alpha),

@@ -29,13 +29,15 @@ class Off(Rule):
     """A rule, times 1.01; where it is 0, plus 0.01."""
 
     def __init__(self, right: Rule) -> None:
-        super().__init__(right.source)
-        self.right = right
+        source = right.source
+        if isinstance(source, str):
+            source = "0.01" if source == "0" else f"1.01 * ({source})"
+        super().__init__(source)
 
     def __call__(self, *args: Any) -> Any:
-        if self.right.source == "0":
-            return 0.01
-        value = self.right(*args)
+        value = super().__call__(*args)
+        if isinstance(self.source, str):
+            return value
         if isinstance(value, tuple | list):
             return [None if part is None else 1.01 * part for part in value]
         return 1.01 * value

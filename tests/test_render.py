@@ -337,6 +337,23 @@ def test_png_is_as_large_as_its_svg():
     assert (w, h) == (2 * int(root.get("width")), 2 * int(root.get("height")))
 
 
+def test_a_png_that_nobody_could_open():
+    with pytest.raises(UsageError, match="too large: fold"):
+        render(tapes.chain(1500), format="png", engine="own", fold=False)
+
+
+def test_pdf_opens_with_its_fonts():
+    pytest.importorskip("svg2pdf_py")
+    data = render(tapes.lstm(2), format="pdf", engine="own", title="bold", show=ALL).data
+    table = int(data[data.rindex(b"startxref") + 9 :].split()[0])
+    lines = data[table:].split(b"trailer")[0].splitlines()[2:]
+    for number, line in enumerate(lines[1:], 1):
+        assert data[int(line[:10]) :].startswith(b"%d 0 obj" % number)
+    assert set(re.findall(rb"\+(DejaVuSans[\w-]*)", data)) == {
+        b"DejaVuSans", b"DejaVuSans-Bold", b"DejaVuSans-Oblique",
+    }  # fmt: skip
+
+
 def test_png_has_letters_without_the_systems_fonts():
     pytest.importorskip("resvg_py")
     with_words = render(tapes.diamond(), format="png", engine="own").data

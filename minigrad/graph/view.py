@@ -179,7 +179,11 @@ class View:
 
 
 def pretty(name: str | None) -> str | None:
-    """Return a name with its trailing index as a subscript: ``x[12]``, ``x_12`` and ``x12`` become x₁₂."""
+    """Return a name with its trailing index as a subscript.
+
+    >>> pretty("x[12]"), pretty("h_3"), pretty("weight_ih_l0")
+    ('x₁₂', 'h₃', 'weight_ih_l0')
+    """
     match = _INDEXED.match(name) if name else None
     return match.group(1) + match.group(2).translate(_SUBSCRIPTS) if match else name
 

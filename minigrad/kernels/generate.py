@@ -14,7 +14,7 @@ HOST = "_minigrad_page"  # a name of its own, so that an installed minigrad in t
 
 
 def load_page() -> list[Any]:
-    """Import the page's modules without the compiled core, which does not exist yet, and return the element-wise records."""
+    """Return the element-wise records: the page's modules are imported without the core, which is not compiled yet."""
 
     def package(name: str, path: Path) -> types.ModuleType:
         module = types.ModuleType(name)
@@ -60,6 +60,7 @@ def loops(op: Any, formula: Any) -> tuple[list[str], str]:
 
 
 def function(name: str, names: list[str], body: str) -> str:
+    """Return the C expression and its loop."""
     parameters = ", ".join(f"V {n}" for n in names)
     values = ", ".join(f"v[{k}]" for k in range(len(names)))
     return (

@@ -122,15 +122,13 @@ class Module:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
     def _forget(self, name: str) -> bool:
-        """Drop what is registered or held under a name, and say whether there was something registered."""
-        found = False
-        for room in (self._parameters, self._buffers, self._modules):
-            found |= name in room
-            room.pop(name, None)
+        """Drop what is held under a name, and say whether there was anything."""
         self._transient.discard(name)
-        if not found:
-            self.__dict__.pop(name, None)
-        return found
+        rooms = (self._parameters, self._buffers, self._modules, self.__dict__)
+        found = [room for room in rooms if name in room]
+        for room in found:
+            del room[name]
+        return bool(found)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """Own a parameter under a name; None keeps the name for a parameter that this module does without."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MinigradError
+from ..errors import DTypeError, MinigradError
 from ..op import elementwise, linear
 
 POSITIVE = (0.3, 3.0)
@@ -14,10 +14,22 @@ POSITIVE = (0.3, 3.0)
 def _bounds(operands: tuple[Any, ...], low: float | None, high: float | None) -> dict[str, Any]:
     if low is None and high is None:
         raise MinigradError("clip needs low, high, or both")
-    dtype = getattr(operands[0], "dtype", None)
-    whole = dtype is not None and np.dtype(str(dtype).rpartition(".")[2]).kind in "iu"
-    least, most = (np.iinfo(dtype).min, np.iinfo(dtype).max) if whole else (-math.inf, math.inf)
-    return {"low": least if low is None else low, "high": most if high is None else high}
+    dtype = getattr(operands[0], "dtype", None) or np.asarray(operands[0]).dtype
+    dtype = np.dtype(str(dtype).rpartition(".")[2])
+    if dtype.kind not in "iu":
+        return {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
+    info = np.iinfo(dtype)
+    return {
+        "low": info.min if low is None else _whole(low, info),
+        "high": info.max if high is None else _whole(high, info),
+    }
+
+
+def _whole(bound: float, info: Any) -> int:
+    """Return the bound of integers as one of them: a float would turn the result into floats."""
+    if bound % 1 != 0:
+        raise DTypeError(f'integers cannot be held at {bound}: convert them first, for example with .to("float32")')
+    return min(max(int(bound), int(info.min)), int(info.max))
 
 
 # --- arithmetic -----------------------------------------------------------------------------------

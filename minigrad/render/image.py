@@ -20,7 +20,8 @@ ENGINES = ("graphviz-pure", "dot", "own")
 
 SECONDS = 20.0
 _MOST_ITEMS = 500
-_WIDEST_PNG = 32000
+_LONGEST_PNG = 32_000
+"""Pixels along a side beyond which viewers, and memory, give up."""
 
 
 def arranger(engine: str | None = None) -> Arrange | None:
@@ -123,7 +124,13 @@ def to_png(svg: str, scale: float = 1.0) -> bytes:
 
     Raises:
         MissingExtraError: the converter is not installed.
+        UsageError: the picture is too large for pixels.
     """
+    width, height = (float(n) * scale for n in re.findall(r'(?:width|height)="([\d.]+)"', svg[:400])[:2])
+    if max(width, height) > _LONGEST_PNG:
+        raise UsageError(
+            f"a PNG of {width:.0f} x {height:.0f} pixels is too large: fold the graph, lower the scale, or take SVG"
+        )
     try:
         resvg = importlib.import_module("resvg_py")
     except ImportError:
@@ -157,19 +164,57 @@ def to_pdf(svg: str) -> bytes:
         database = converter.FontDatabase()
         for path in sorted(fonts.glob("*.ttf")):
             database.load_font_file(str(path))
-        return _sorted_resources(bytes(converter.svg_to_pdf(svg, database)))
+        return _renumbered(bytes(converter.svg_to_pdf(svg, database)))
 
 
-def _sorted_resources(pdf: bytes) -> bytes:
-    """Sort the entries of resource dictionaries, which the converter writes in the order of a random hash.
+_REFERENCE = re.compile(rb"\b(\d+) 0 R\b")
 
-    Lines trade places inside their dictionary and no length changes, so that every offset in the file stays true.
+
+def _renumbered(pdf: bytes) -> bytes:
+    """Return the same document with its objects in the order in which they are reached.
+
+    The converter numbers fonts in the order of a random hash; the same picture must be the same bytes.
     """
+    table = int(pdf[pdf.rindex(b"startxref") + 9 :].split()[0])
+    head, _, trailer = pdf[table:].partition(b"trailer")
+    trailer = trailer[: trailer.index(b"startxref")]
+    starts = sorted(int(line[:10]) for line in head.splitlines() if line.endswith((b" n", b" n ")))
+    objects: dict[int, tuple[bytes, bytes]] = {}
+    for start, end in zip(starts, [*starts[1:], table], strict=True):
+        number, _, rest = pdf[start:end].partition(b" 0 obj\n")
+        facts, stream, body = rest.partition(b"\nstream\n")
+        objects[int(number)] = (_sorted_entries(facts), stream + body)
+    order: list[int] = []
+    todo = [int(n) for n in reversed(_REFERENCE.findall(trailer))]
+    while todo:
+        old = todo.pop()
+        if old not in order:
+            order.append(old)
+            todo += [int(n) for n in reversed(_REFERENCE.findall(objects[old][0]))]
+    new = {old: b"%d 0 R" % k for k, old in enumerate(order, 1)}
 
-    def in_order(found: re.Match[bytes]) -> bytes:
-        return found[1] + b"".join(sorted(found[2].splitlines(keepends=True))) + found[3]
+    def renamed(text: bytes) -> bytes:
+        return _REFERENCE.sub(lambda found: new[int(found[1])], text)
 
-    return re.sub(rb"(/(?:Font|XObject|ExtGState|Pattern) <<\n)((?: +/\w+ \d+ 0 R\n)+)( +>>)", in_order, pdf)
+    out = bytearray(pdf[: starts[0]])
+    xref = [b"xref\n0 %d\n0000000000 65535 f \n" % (len(order) + 1)]
+    for k, old in enumerate(order, 1):
+        xref.append(b"%010d 00000 n \n" % len(out))
+        facts, body = objects[old]
+        out += b"%d 0 obj\n" % k + renamed(facts) + body
+    place = len(out)
+    size = re.sub(rb"/Size \d+", b"/Size %d" % (len(order) + 1), renamed(trailer))
+    return bytes(out) + b"".join(xref) + b"trailer" + size + b"startxref\n%d\n%%%%EOF" % place
+
+
+def _sorted_entries(facts: bytes) -> bytes:
+    """Sort the lines of dictionaries that do nothing but name other objects."""
+    return re.sub(
+        rb"(?:^ +/\w+ \d+ 0 R\n)+",
+        lambda found: b"".join(sorted(found[0].splitlines(keepends=True))),
+        facts,
+        flags=re.MULTILINE,
+    )
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:

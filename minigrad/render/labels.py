@@ -17,7 +17,11 @@ def edge_key(edge: ViewEdge, view_keys: dict[int, str]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as a reader wants it in a small box: three digits, a real minus sign."""
+    """Return a number as a reader wants it in a small box: three digits, a real minus sign.
+
+    >>> number(-0.123456)
+    '−0.123'
+    """
     return f"{value:.3g}".replace("-", "−")
 
 
@@ -27,7 +31,11 @@ def pretty_local(text: str) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """Return a shape in the space of a box: 8×32, and the word scalar where there is no axis."""
+    """Return a shape in the space of a box.
+
+    >>> shape_text((8, 32)), shape_text(())
+    ('8×32', 'scalar')
+    """
     return "×".join(str(n) for n in shape) if shape else "scalar"
 
 

@@ -23,6 +23,7 @@ _GATE_FILLS = {
 }  # fmt: skip
 _PRINT = dict.fromkeys(_GATE_FILLS["light"], "#ffffff") | {
     "parameter": "#eeeeee", "constant": "#eeeeee", "leaf": "#f4f4f4", "fold": "#f4f4f4",
+    "forget": "#d4d4d4", "input": "#e4e4e4", "output": "#f1f1f1", "reset": "#d4d4d4", "update": "#e4e4e4",
 }  # fmt: skip
 
 

@@ -1,0 +1,23 @@
+# What Python code sees of the compiled lane; docstrings live in _cpu.pyx.
+
+from typing import Any, final
+
+from ._core import Kernel, Lane
+
+@final
+class CpuLane(Lane): ...
+
+@final
+class ElementwiseKernel(Kernel): ...
+
+@final
+class MatmulKernel(Kernel): ...
+
+@final
+class AffineKernel(Kernel): ...
+
+@final
+class GetitemKernel(Kernel): ...
+
+def isa() -> str: ...
+def connect(page: Any) -> None: ...

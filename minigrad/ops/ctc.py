@@ -1,0 +1,237 @@
+"""The page of connectionist temporal classification: how likely a label sequence is when any alignment will do.
+
+A target of S labels becomes 2 S + 1 states: its labels, with a blank before, between and after them. An alignment walks
+through the states, one frame a step: it stays, moves on by one, or skips the blank between two different labels.
+Walks start on the first blank and leave from the last one, before the first and after the last frame, when nothing is
+emitted yet; so an empty target and a sequence without frames are no special cases.
+
+Graves, Fernández, Gomez and Schmidhuber: Connectionist temporal classification, ICML 2006.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from .._core import data_of, tensor
+from ..errors import DTypeError, ShapeError, UsageError
+from ..op import IndexError_, general, helper, lane_of
+from ._axes import shape_of
+from ._lengths import as_lengths, within
+from .elementwise import exp, neg, where
+from .index import getitem, put
+from .linear import flip, pad, stack
+from .reduce import _logsumexp, logsumexp
+
+NEVER = -1e30
+"""The log-probability of what cannot happen: finite, so that differences of such numbers are no NaN."""
+IMPOSSIBLE = NEVER / 2
+"""Less than this, and some step of the likeliest walk cannot happen."""
+
+
+class Lattice(NamedTuple):
+    """The states of each target, as arrays beside the log-probabilities (T frames, N sequences, L = 2 S + 1 states).
+
+    Attributes:
+        picked: index of (T, N, C) that picks each state's label: (T, N, L).
+        labels: (N, L) the label of each state.
+        starts, ends: (N, L) log-probability to be there before the first frame, and after the last one.
+        alive: (T, N, 1) whether the frame lies inside of the sequence.
+        exits: index of (N, L) that picks the last blank of each target: (N,).
+    """
+
+    picked: Any
+    labels: Any
+    starts: Any
+    ends: Any
+    alive: Any
+    exits: Any
+
+
+def _lattice(
+    xp: Any, log_probs: Any, targets: Any, input_lengths: tuple[int, ...], target_lengths: tuple[int, ...], blank: int
+) -> Lattice:
+    frames, number, _ = log_probs.shape
+    room = targets.shape[1]
+    states = 2 * room + 1
+    inside = xp.asarray(within(target_lengths, room))
+    symbols = xp.where(inside, targets, xp.full_like(targets, blank))
+    pairs = xp.stack([xp.full_like(symbols, blank), symbols], axis=2)
+    last_blank = xp.full((number, 1), blank, dtype=targets.dtype)
+    labels = xp.concat([xp.reshape(pairs, (number, states - 1)), last_blank], axis=1)
+
+    rows, place = xp.arange(number), xp.arange(states)
+    exits = 2 * xp.asarray(target_lengths, dtype=place.dtype)
+    never = xp.full((number, states), NEVER, dtype=log_probs.dtype)
+    nothing = xp.zeros_like(never)
+    return Lattice(
+        picked=(xp.reshape(xp.arange(frames), (frames, 1, 1)), xp.reshape(rows, (1, number, 1)), labels[None, :, :]),
+        labels=labels,
+        starts=xp.where(place[None, :] == 0, nothing, never),
+        ends=xp.where(place[None, :] == exits[:, None], nothing, never),
+        alive=xp.asarray(within(input_lengths, frames)).T[:, :, None],
+        exits=(rows, exits),
+    )
+
+
+def _skips(xp: Any, labels: Any, blank: int) -> Any:
+    """Return which states may be entered from two states before: labels that differ from the one before."""
+    before = xp.concat([xp.full((labels.shape[0], 2), blank, dtype=labels.dtype), labels], axis=1)
+    return (labels != blank) & (labels != before[:, : labels.shape[1]])
+
+
+# --- the value, over arrays -------------------------------------------------------------------------------------------
+
+
+def _check(xp: Any, log_probs: Any, targets: Any, target_lengths: tuple[int, ...], blank: int) -> None:
+    """Refuse labels that are no class, or the blank, by the place of the first one."""
+    classes = log_probs.shape[2]
+    if lane_of(targets).kind(targets) != "i":
+        raise DTypeError(f"targets holds integers, the numbers of classes, not elements of type {targets.dtype}")
+    inside = xp.asarray(within(target_lengths, targets.shape[1]))
+    for wrong, error, reason in (
+        ((targets < 0) | (targets >= classes), IndexError_, f"none of the classes 0 to {classes - 1}"),
+        (targets == blank, UsageError, "the blank, which is no label"),
+    ):
+        places = xp.nonzero(wrong & inside)
+        if places[0].shape[0]:
+            n, s = (int(place[0]) for place in places)
+            raise error(f"targets[{n}, {s}] is {int(targets[n, s])}: {reason}")
+
+
+def _ctc(
+    xp: Any, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool
+) -> Any:
+    _check(xp, log_probs, targets, target_lengths, blank)
+    lattice = _lattice(xp, log_probs, targets, input_lengths, target_lengths, blank)
+    skips = _skips(xp, lattice.labels, blank)
+    emissions = log_probs[lattice.picked]
+    never = xp.full_like(lattice.starts, NEVER)
+    beyond = xp.full((skips.shape[0], 2), NEVER, dtype=log_probs.dtype)
+
+    def arrive(at: Any) -> Any:
+        wide = xp.concat([beyond, at], axis=1)
+        ways = [at, wide[:, 1:-1], xp.where(skips, wide[:, :-2], never)]
+        return _logsumexp(xp, xp.stack(ways), 0, False)
+
+    at = lattice.starts
+    for t in range(emissions.shape[0]):
+        emitted = xp.where(emissions[t, :, :] < NEVER, never, emissions[t, :, :])
+        at = xp.where(lattice.alive[t, :, :], arrive(at) + emitted, at)
+    total = arrive(at)[lattice.exits]
+    return xp.where(total < IMPOSSIBLE, 0.0 if zero_infinity else math.inf, -total)
+
+
+# --- the derivative, over the page ------------------------------------------------------------------------------------
+
+
+class _Walks:
+    """The recursion over the states in operations of the page, forward from the starts and back from the ends."""
+
+    def __init__(
+        self, log_probs: Any, targets: Any, input_lengths: tuple[int, ...], target_lengths: tuple[int, ...], blank: int
+    ) -> None:
+        like = data_of(log_probs)
+        self.xp = lane_of(like).xp
+        self.lattice = _lattice(self.xp, like, data_of(targets), input_lengths, target_lengths, blank)
+        self.blank, self.dtype = blank, like.dtype
+        self.alive = self._constant(self.lattice.alive)
+        emissions = getitem(log_probs, self.lattice.picked)
+        # Frames beyond the end may hold anything, even NaN: they are taken out before anything is computed of them.
+        ignored = ~self.lattice.alive | (data_of(emissions) < NEVER)
+        self.emissions = where(self._constant(ignored), NEVER, emissions)
+
+    def _constant(self, array: Any) -> Any:
+        """Return a constant of the log-probabilities' dtype, which compiled kernels take as it is."""
+        return tensor(self.xp.astype(array, self.dtype))
+
+    def forward(self) -> tuple[list[Any], Any]:
+        """Return the log-probability to arrive in each state, before it emits, for each frame; and of the whole."""
+        skips = self._constant(_skips(self.xp, self.lattice.labels, self.blank))
+        at, arrivals = tensor(self.lattice.starts), []
+        for t in range(self.emissions.shape[0]):
+            arrivals.append(_arrive(at, skips))
+            at = where(self.alive[t], arrivals[-1] + self.emissions[t], at)
+        return arrivals, getitem(_arrive(at, skips), self.lattice.exits)
+
+    def back(self) -> list[Any]:
+        """Return the log-probability to emit in each state and then arrive at the end, for each frame."""
+        # The states in reverse are the lattice of the reversed target.
+        skips = self._constant(_skips(self.xp, self.xp.flip(self.lattice.labels, axis=1), self.blank))
+        at, departures = tensor(self.xp.flip(self.lattice.ends, axis=1)), []
+        emissions = flip(self.emissions, 2)
+        for t in reversed(range(emissions.shape[0])):
+            at = where(self.alive[t], _arrive(at, skips) + emissions[t], at)
+            departures.append(flip(at, 1))
+        return departures[::-1]
+
+
+def _arrive(at: Any, skips: Any) -> Any:
+    wide = pad(at, ((0, 0), (2, 0)), NEVER)
+    ways = [at, getitem(wide, (slice(None), slice(1, -1)))]
+    ways.append(where(skips, getitem(wide, (slice(None), slice(None, -2))), NEVER))
+    return logsumexp(stack(ways), axis=0)
+
+
+@helper
+def occupancy(
+    log_probs: Any,
+    targets: Any,
+    input_lengths: tuple[int, ...],
+    target_lengths: tuple[int, ...],
+    blank: int,
+    zero_infinity: bool,
+) -> Any:
+    """Return how probable each class is at each frame, given that the target was emitted: (T, N, C).
+
+    Zero beyond the end of a sequence. A target that cannot be emitted leaves no answer, NaN; 0 with `zero_infinity`.
+    """
+    if 0 in log_probs.shape:
+        return log_probs
+    walks = _Walks(log_probs, targets, input_lengths, target_lengths, blank)
+    arrivals, total = walks.forward()
+    impossible = data_of(total) < IMPOSSIBLE
+    shares = exp(stack(arrivals) + stack(walks.back()) - where(impossible, 0, total)[None, :, None])
+    if not zero_infinity:
+        shares = where(impossible[None, :, None], math.nan, shares)
+    return put(where(walks.alive, shares, 0), walks.lattice.picked, log_probs.shape)
+
+
+def _in_operations(
+    log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, zero_infinity: bool = False
+) -> Any:
+    _, total = _Walks(log_probs, targets, input_lengths, target_lengths, blank).forward()
+    return where(data_of(total) < IMPOSSIBLE, 0 if zero_infinity else math.inf, neg(total))
+
+
+def _prepared(
+    operands: tuple[Any, ...], input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool
+) -> dict[str, Any]:
+    shape, targets = (shape_of(operand) for operand in operands)
+    if len(shape) != 3 or len(targets) != 2 or targets[0] != shape[1]:
+        raise ShapeError(f"ctc: log_probs has shape (T, N, C) and targets (N, S), not {shape} and {targets}")
+    if not 0 <= blank < shape[2]:
+        raise IndexError_(f"ctc: blank={blank} is none of the classes 0 to {shape[2] - 1}")
+    return {
+        "input_lengths": as_lengths("ctc: input_lengths", input_lengths, shape[1], shape[0]),
+        "target_lengths": as_lengths("ctc: target_lengths", target_lengths, shape[1], targets[1]),
+        "blank": blank,
+        "zero_infinity": bool(zero_infinity),
+    }
+
+
+_OCCUPANCY = "occupancy(log_probs, targets, input_lengths, target_lengths, blank, zero_infinity)"
+
+ctc = general(
+    "ctc(log_probs, targets; input_lengths, target_lengths, blank=0, zero_infinity=False)",
+    value=_ctc,
+    vjp_log_probs=f"-expand_dims(g, (0, 2)) * {_OCCUPANCY}",
+    jvp_log_probs=f"-sum(t * {_OCCUPANCY}, axis=(0, 2))",
+    indices=("targets",),
+    prepare=_prepared,
+    twin=_in_operations,
+    floats=True,
+    doc="-log of the probability of each target (N, S) summed over all alignments with log_probs (T, N, C).",
+)
+
+__all__ = ["ctc"]
