@@ -1,6 +1,6 @@
 """A character LSTM: learn to write like a text, then draw the unrolled graph of one of its words, gradients included.
 
-``python examples/char_lstm.py --demo`` learns the King James Bible in less than a minute, ``--text FILE`` your own text.
+``python examples/char_lstm.py --demo`` learns the King James Bible in under a minute, ``--text FILE`` your own text.
 """
 
 import argparse

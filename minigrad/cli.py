@@ -338,7 +338,7 @@ _KINDS = {
     "elementwise": "One number at a time. ∂y/∂x is local: the gradient g that arrives is multiplied by it.",
     "linear": "Linear in each operand. `grad x` is the transpose, applied to the gradient g that arrives; the forward "
     "derivative is the operation itself, applied to the tangent.",
-    "general": "All others. `grad x` is what x receives of the gradient g, `push x` how the result changes with x by t.",
+    "general": "All others. `grad x` is what x receives of g, `push x` what moving x by t does to the result.",
 }
 
 

@@ -10,6 +10,7 @@ import inspect
 import math
 import random
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -304,7 +305,7 @@ def _own(spec: str, options: list[str], seed: int) -> Model:
 
     def run() -> list[Tensor]:
         _seed_all(seed)
-        with _blaming(spec, place):
+        with _blaming(spec):
             result = function()
         return _as_losses(spec, result)
 
@@ -337,7 +338,7 @@ def _load(place: str) -> ModuleType:
     """Import a file or a module as ``python place`` or ``python -m place`` would find its neighbours."""
     if not place.endswith(".py"):
         _look_in(Path.cwd())
-        with _blaming(place, place):
+        with _blaming(place):
             try:
                 return importlib.import_module(place)
             except ModuleNotFoundError as error:
@@ -355,7 +356,7 @@ def _load(place: str) -> ModuleType:
     before = sys.modules.get(path.stem)
     sys.modules[path.stem] = module  # dataclasses and pickle look their classes' module up
     try:
-        with _blaming(place, place):
+        with _blaming(place):
             spec.loader.exec_module(module)
     finally:
         if before is not None:
@@ -369,36 +370,35 @@ def _look_in(folder: Path) -> None:
 
 
 @contextmanager
-def _blaming(spec: str, place: str) -> Iterator[None]:
+def _blaming(spec: str) -> Iterator[None]:
     """Turn what a user's code raises into one line that says where in that code."""
     try:
         yield
-    except UsageError as error:
-        if error.__traceback__ is None or _last_line(error, place) is None:
-            raise
-        raise UsageError(_complaint(spec, place, error)) from error
     except (Exception, SystemExit) as error:
-        raise UsageError(_complaint(spec, place, error)) from error
+        if isinstance(error, UsageError) and _last_line(error) is None:
+            raise  # our own words about what was asked for
+        raise UsageError(_complaint(spec, error)) from error
 
 
-def _complaint(spec: str, place: str, error: BaseException) -> str:
+def _complaint(spec: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{spec} is not valid Python: {_relative(error.filename)}:{error.lineno}: {error.msg}"
-    where = _last_line(error, place)
+    where = _last_line(error)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{spec} raised an error{f' at {where}' if where else ''}: {what}"
 
 
-def _last_line(error: BaseException, place: str) -> str | None:
-    """Return the place of an error in the code of the user, who did not write minigrad or the standard library."""
-    ours = str(Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith((ours, "<")) and frame.filename not in (importlib.__file__, random.__file__)
-    ]
-    return f"{_relative(theirs[-1].filename)}:{theirs[-1].lineno}" if theirs else None
+def _last_line(error: BaseException) -> str | None:
+    """Return where in the user's code an error came up: not in minigrad, and in a library only if nothing else is left."""
+    libraries = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
+    found = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in ("minigrad", "importlib") and not file.startswith("<"):
+            found.append((file.startswith(libraries), f"{_relative(file)}:{line}"))
+    own = [where for library, where in found if not library]
+    return (own or [where for _, where in found] or [None])[-1]
 
 
 def _relative(filename: str) -> str:

@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                lines = [text for name, text in report.user_properties if name == PROPERTY]
+                lines = [str(text) for name, text in report.user_properties if name == PROPERTY]
                 # Every phase of a test reports all lines so far.
                 found[report.nodeid] = max(found.get(report.nodeid, []), lines, key=len)
     terminalreporter.section("gradient checks")

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _core, _cpu, ops
 from ._core import Recording, TensorBase
-from .backend import NUMPY, ArrayLane, array_lane, get_default_dtype, is_array, lane_for_device
+from .backend import ArrayLane, array_lane, get_default_dtype, is_array, lane_for_device
 from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
 from .op import PAGE, Op
 
@@ -775,7 +775,7 @@ def _numpy_dot(a: Any, b: Any) -> Tensor:
     if len(np.shape(a)) == 0 or len(np.shape(b)) == 0:
         return ops.mul(a, b)
     if len(np.shape(b)) > 2:
-        raise MinigradError("np.dot on tensors takes a vector or a matrix on the right: use @ for batches, or np.einsum")
+        raise MinigradError("np.dot on tensors takes a vector or a matrix on the right: use @ or np.einsum")
     return ops.matmul(a, b)
 
 

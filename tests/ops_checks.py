@@ -1,4 +1,4 @@
-"""Checks of one sample of a record; each returns what is wrong as lines of text, so that tests can also demand a failure."""
+"""Checks of one sample of a record: each returns what is wrong as text, so that tests can demand a failure too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lane(name: str) -> Iterator[None]:
         yield
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------
+# --- comparing ------------------------------------------------------------------------------------
 
 
 def differences(what: str, got: Any, want: Any, tolerance: Any) -> list[str]:
@@ -45,7 +45,7 @@ def scaled(tolerance: float, *arrays: Array) -> float:
     return tolerance * max([1.0, *(float(np.abs(x).max(initial=0.0)) for x in arrays)])
 
 
-# --- derivatives by differences --------------------------------------------------------------------------------------
+# --- derivatives by differences -------------------------------------------------------------------
 
 STEP = 1e-3
 STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
@@ -75,7 +75,7 @@ def numeric_jacobian(f: Function, xs: Sequence[Array]) -> Array:
     return np.stack(columns, axis=1)
 
 
-# --- derivatives by the engine ----------------------------------------------------------------------------------------
+# --- derivatives by the engine --------------------------------------------------------------------
 
 
 def leaves(xs: Sequence[Array]) -> list[Any]:
@@ -139,7 +139,7 @@ def jvp_of(f: Function, n: int) -> Function:
     return tangent
 
 
-# --- the checks ------------------------------------------------------------------------------------------------------
+# --- the checks -----------------------------------------------------------------------------------
 
 
 def value_of(sample: Sample) -> Array:

@@ -17,7 +17,7 @@ from minigrad.op import PAGE, Op
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
-# --- references: element-wise, over arrays of any precision --------------------------------------------------
+# --- references: element-wise, over arrays of any precision ---------------------------------------
 
 
 def by_mpmath(function: Callable[..., Any]) -> Callable[[Array], Array]:
@@ -77,12 +77,10 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "minimum": np.minimum,
     "where": lambda condition, a, b: np.choose((condition != 0).astype(int), (b, a)),
     "clip": lambda x, low=-np.inf, high=np.inf: np.where(x < low, low, np.where(x > high, high, x)),
-    "bce_with_logits": lambda x, target, pos_weight: (
-        pos_weight * target * softplus(-x) + (1 - target) * softplus(x)
-    ),
+    "bce_with_logits": lambda x, target, pos_weight: pos_weight * target * softplus(-x) + (1 - target) * softplus(x),
 }
 
-# --- references: whole arrays, element by element --------------------------------------------------------------
+# --- references: whole arrays, element by element -------------------------------------------------
 
 
 def build(shape: Shape, element: Callable[..., Any]) -> Array:
@@ -131,9 +129,7 @@ def product_of_matrices(a: Array, b: Array) -> Array:
 
 def permuted(x: Array, axes: Any = None) -> Array:
     order = tuple(reversed(range(x.ndim))) if axes is None else normal_axes(axes, x.ndim)
-    return build(
-        tuple(x.shape[d] for d in order), lambda *i: x[tuple(i[order.index(d)] for d in range(x.ndim))]
-    )
+    return build(tuple(x.shape[d] for d in order), lambda *i: x[tuple(i[order.index(d)] for d in range(x.ndim))])
 
 
 def sum_to(x: Array, shape: Shape) -> Array:
@@ -169,7 +165,9 @@ def reduced(losses: Array, reduction: str, number: float) -> Any:
     return math.fsum(losses.ravel().tolist()) / (number if reduction == "mean" else 1)
 
 
-def cross_entropy(x: Array, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+def cross_entropy(
+    x: Array, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Any:
     logs = log_softmax(x, axis=min(1, x.ndim - 1))
     factor = np.ones(x.shape[min(1, x.ndim - 1)]) if weight is None else np.asarray(weight)
     counts = build(target.shape, lambda *i: 0.0 if target[i] == ignore_index else factor[target[i]])
@@ -219,10 +217,13 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "detach": lambda x: np.array(x.tolist(), x.dtype),
     "getitem": lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]],
     "put": scatter,
-    "embedding": lambda weight, index: build((*index.shape, *weight.shape[1:]), lambda *i: weight[(index[i[: index.ndim]], *i[index.ndim :])]),
+    "embedding": lambda weight, index: build(
+        (*index.shape, *weight.shape[1:]), lambda *i: weight[(index[i[: index.ndim]], *i[index.ndim :])]
+    ),
     "sum": over(math.fsum),
-    "spread": lambda x, axis, keepdims, shape: np.zeros(shape)
-    + (x if keepdims else np.expand_dims(x, normal_axes(axis, len(shape)))),
+    "spread": lambda x, axis, keepdims, shape: (
+        np.zeros(shape) + (x if keepdims else np.expand_dims(x, normal_axes(axis, len(shape))))
+    ),
     "mean": over(lambda row: math.fsum(row) / len(row)),
     "var": over(variance),
     "max": over(max),
@@ -249,7 +250,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "soft_cross_entropy": soft_cross_entropy,
 }
 
-# --- samples -----------------------------------------------------------------------------------------------------
+# --- samples --------------------------------------------------------------------------------------
 
 CHOICES = np.array([[True, False, True], [False, False, True]])
 WITH_TIES = np.array([[3.0, 1.0, 3.0], [-2.0, 0.5, -2.0]])
@@ -266,7 +267,12 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "pow": [((2, 3), (2, 3), {}), ((2, 3), np.array(3.0), {})],
     "maximum": [((2, 3), (2, 3), {}), ((2, 1), (3,), {})],
     "minimum": [((2, 3), (2, 3), {}), ((2, 1), (3,), {})],
-    "where": [(CHOICES, (2, 3), (2, 3), {}), (CHOICES, (3,), (2, 1), {}), (CHOICES[:, :1], (), (1, 3), {}), (np.array([0.0, 2.5, -1.0]), (2, 3), (2, 3), {})],
+    "where": [
+        (CHOICES, (2, 3), (2, 3), {}),
+        (CHOICES, (3,), (2, 1), {}),
+        (CHOICES[:, :1], (), (1, 3), {}),
+        (np.array([0.0, 2.5, -1.0]), (2, 3), (2, 3), {}),
+    ],
     "bce_with_logits": [((2, 3), (2, 3), (), {}), ((2, 3), (2, 3), (3,), {})],
     "clip": [((3, 5), {"low": -0.7, "high": 0.9}), ((3, 5), {"low": 0.1}), ((3, 5), {"high": 0.1})],
     "leaky_relu": [((2, 5), {"slope": 0.01}), ((2, 5), {"slope": 0.3})],
@@ -303,7 +309,12 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
         ((2, 3), (3,), (2, 2), {"subscripts": "ij,j,ki->kj"}),
         ((2, 3), (5,), {"subscripts": "ij,k->i"}),
     ],
-    "concatenate": [((2, 3), (1, 3), {}), ((2, 3), (2, 2), (2, 1), {"axis": -1}), ((3,), {}), *[((1, 2),) * 11 + ({},)]],
+    "concatenate": [
+        ((2, 3), (1, 3), {}),
+        ((2, 3), (2, 2), (2, 1), {"axis": -1}),
+        ((3,), {}),
+        *[((1, 2),) * 11 + ({},)],
+    ],
     "stack": [((2, 3), (2, 3), {}), ((2,), (2,), (2,), {"axis": -1}), ((2, 3), (2, 3), {"axis": 1}), ((), (), {})],
     "pad": [((2, 3), {"widths": 1}), ((3,), {"widths": (2, 1), "value": -1.5}), ((2, 3), {"widths": ((0, 1), (2, 0))})],
     "astype": [((2, 3), {"dtype": "float64"})],
@@ -328,7 +339,11 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
         ((2, 3), {"index": np.array([1, 1]), "shape": (2, 3)}),
         ((3,), {"index": CHOICES, "shape": (2, 3)}),
     ],
-    "embedding": [((5, 3), np.array([[0, 4], [4, 1], [2, 4]]), {}), ((5, 2), np.array(3), {}), ((3,), np.array([2, 2]), {})],
+    "embedding": [
+        ((5, 3), np.array([[0, 4], [4, 1], [2, 4]]), {}),
+        ((5, 2), np.array(3), {}),
+        ((3,), np.array([2, 2]), {}),
+    ],
     "sum": [((2, 3), {}), ((2, 3, 2), {"axis": 1}), ((2, 3, 2), {"axis": (0, -1), "keepdims": True}), ((), {})],
     "spread": [
         ((2,), {"axis": 1, "keepdims": False, "shape": (2, 3)}),

@@ -32,7 +32,7 @@ def default(request: pytest.FixtureRequest) -> Iterator[str]:
     mg.set_default_dtype(before)
 
 
-# --- floats stay what they are -----------------------------------------------------------------------------------
+# --- floats stay what they are --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -57,7 +57,7 @@ def test_what_is_no_number_of_the_operands_has_its_own_dtype(dtype: str) -> None
     assert {mg.argmax(x).dtype, mg.argmin(x, axis=1).dtype} == {np.dtype("int64")}
 
 
-# --- two floating dtypes ---------------------------------------------------------------------------------------------
+# --- two floating dtypes --------------------------------------------------------------------------
 
 MIXED = [name for name in SMOOTH if any(len(one.moving) > 1 for one in samples(name))]
 
@@ -92,7 +92,7 @@ def test_a_gradient_of_another_dtype_is_refused() -> None:
         (x * x).backward(mg.tensor(np.ones(2)))
 
 
-# --- numbers ------------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 NUMBERS = [2, 2.5, True, np.float64(2.5), np.float32(2.5), np.int64(2), np.int8(2), np.bool_(True)]
 TWO = ["add", "sub", "mul", "div", "pow", "maximum", "minimum"]
@@ -129,7 +129,7 @@ def test_a_number_that_float32_cannot_hold_exactly_is_rounded_once() -> None:
     assert np.isinf((x * 1e300).item())
 
 
-# --- integers and booleans ------------------------------------------------------------------------------------------------
+# --- integers and booleans ------------------------------------------------------------------------
 
 
 def with_integers(one: Sample, dtype: str = "int64") -> Sample:
@@ -152,7 +152,12 @@ def test_integers_stay_integers_where_the_result_is_one_and_become_the_default_d
         y = one.op(*one.operands, **one.params).numpy()
         assert y.dtype == (default if one.op.floats else "int64"), str(one)
         want = one.op(*one.cast("float64").operands, **one.params)
-        floats = [x.astype(default if one.op.floats else "float64") if x.dtype.kind == "i" and k in samples(name)[0].moving else x for k, x in enumerate(one.operands)]
+        floats = [
+            x.astype(default if one.op.floats else "float64")
+            if x.dtype.kind == "i" and k in samples(name)[0].moving
+            else x
+            for k, x in enumerate(one.operands)
+        ]
         want = one.op(*floats, **one.params).numpy()
         assert not differences(str(one), y, want, 1e-6 * np.abs(want).max(initial=1))
 
@@ -283,7 +288,7 @@ def test_indices_and_classes_are_integers() -> None:
         mg.losses.cross_entropy(x, np.array([0.0, 1.0, 2.0]))
 
 
-# --- conversions ------------------------------------------------------------------------------------------------------------------
+# --- conversions ----------------------------------------------------------------------------------
 
 
 def test_a_gradient_comes_back_in_the_dtype_of_its_operand() -> None:

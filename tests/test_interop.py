@@ -17,15 +17,45 @@ from ops_samples import draw
 import minigrad as mg
 from minigrad.errors import DTypeError, GraphError, MinigradError, ShapeError
 
-# --- NumPy's functions ---------------------------------------------------------------------------------------------
+# --- NumPy's functions ----------------------------------------------------------------------------
 
-UNARY = (
-    "negative reciprocal square sqrt absolute fabs sign exp expm1 log log1p tanh sin cos isnan isfinite logical_not"
-).split()
-BINARY = (
-    "add subtract multiply divide true_divide power float_power maximum minimum matmul less less_equal equal not_equal greater "
-    "greater_equal"
-).split()
+UNARY = [
+    "negative",
+    "reciprocal",
+    "square",
+    "sqrt",
+    "absolute",
+    "fabs",
+    "sign",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "tanh",
+    "sin",
+    "cos",
+    "isnan",
+    "isfinite",
+    "logical_not",
+]
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "true_divide",
+    "power",
+    "float_power",
+    "maximum",
+    "minimum",
+    "matmul",
+    "less",
+    "less_equal",
+    "equal",
+    "not_equal",
+    "greater",
+    "greater_equal",
+]
 FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "sum": lambda x, z: np.sum(x, axis=0),
     "sum with keepdims": lambda x, z: np.sum(x, axis=(0, 1), keepdims=True),
@@ -60,8 +90,8 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "argmin": lambda x, z: np.argmin(x),
 }
 CALLS = {
-    **{name: lambda x, z, f=getattr(np, name): f(x) for name in UNARY},
-    **{name: lambda x, z, f=getattr(np, name): f(x, z) for name in BINARY},
+    **{name: lambda x, z, name=name: getattr(np, name)(x) for name in UNARY},
+    **{name: lambda x, z, name=name: getattr(np, name)(x, z) for name in BINARY},
     **FUNCTIONS,
 }
 
@@ -157,7 +187,7 @@ def test_augmented_assignment_of_an_array_makes_a_tensor_or_fails_loudly() -> No
     assert data.tolist() == [3, 4]
 
 
-# --- arrays out ------------------------------------------------------------------------------------------------------
+# --- arrays out -----------------------------------------------------------------------------------
 
 
 def test_arrays_out() -> None:
@@ -191,7 +221,7 @@ def test_numbers_out() -> None:
         list(range(4))[mg.tensor(2.0)]
 
 
-# --- DLPack --------------------------------------------------------------------------------------------------------------
+# --- DLPack ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
@@ -225,11 +255,11 @@ def test_dlpack_to_and_from_torch_shares_memory() -> None:
 
 
 def test_dlpack_of_element_types_of_no_use_is_refused() -> None:
-    with pytest.raises(DTypeError, match="float16|complex64"):
+    with pytest.raises(DTypeError, match="complex64"):
         mg.from_dlpack(np.ones(3, "complex64"))
 
 
-# --- buffers in ----------------------------------------------------------------------------------------------------------------
+# --- buffers in -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -274,7 +304,7 @@ def test_what_is_no_array_is_refused(data: Any) -> None:
         mg.tensor(data)
 
 
-# --- pickles and copies --------------------------------------------------------------------------------------------------------------
+# --- pickles and copies ---------------------------------------------------------------------------
 
 
 def through_pickle(x: Any) -> Any:

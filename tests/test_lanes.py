@@ -31,7 +31,12 @@ def broadcastable(draw: st.DrawFn, name: str) -> Sample:
 @st.composite
 def products(draw: st.DrawFn) -> Sample:
     m, k, n = (draw(st.integers(0, 19)) for _ in range(3))
-    shapes = [("matmul", (m, k), (k, n)), ("affine", (m, k), (n, k), (n,)), ("matmul", (2, m, k), (k, n)), ("matmul", (k,), (k, n))]
+    shapes = [
+        ("matmul", (m, k), (k, n)),
+        ("affine", (m, k), (n, k), (n,)),
+        ("matmul", (2, m, k), (k, n)),
+        ("matmul", (k,), (k, n)),
+    ]
     return sample(*draw(st.sampled_from(shapes))).cast(draw(st.sampled_from(DTYPES)))
 
 

@@ -58,10 +58,42 @@ def cross_entropy(x: Any, target: Any, weight: Any = None, **params: Any) -> Any
 TWINS: dict[str, Callable[..., Any]] = {
     **{
         name: getattr(torch, name)
-        for name in (
-            "add sub mul div pow clone neg reciprocal square sqrt rsqrt abs sign exp expm1 log log1p tanh sigmoid relu sin cos "
-            "erf maximum minimum matmul less less_equal greater greater_equal not_equal isnan isfinite logical_not"
-        ).split()
+        for name in [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "pow",
+            "clone",
+            "neg",
+            "reciprocal",
+            "square",
+            "sqrt",
+            "rsqrt",
+            "abs",
+            "sign",
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "tanh",
+            "sigmoid",
+            "relu",
+            "sin",
+            "cos",
+            "erf",
+            "maximum",
+            "minimum",
+            "matmul",
+            "less",
+            "less_equal",
+            "greater",
+            "greater_equal",
+            "not_equal",
+            "isnan",
+            "isfinite",
+            "logical_not",
+        ]
     },
     "equal": torch.eq,
     "where": lambda condition, a, b: torch.where(condition != 0, a, b),
@@ -97,7 +129,9 @@ TWINS: dict[str, Callable[..., Any]] = {
         x if keepdims else expand_dims(x, normal_axes(axis, len(shape)))
     ).expand(shape),
     "mean": lambda x, axis=None, keepdims=False: x.mean(dims(x, axis), keepdim=keepdims),
-    "var": lambda x, axis=None, keepdims=False, correction=0: x.var(dims(x, axis), correction=correction, keepdim=keepdims),
+    "var": lambda x, axis=None, keepdims=False, correction=0: x.var(
+        dims(x, axis), correction=correction, keepdim=keepdims
+    ),
     "max": lambda x, axis=None, keepdims=False: x.amax(dims(x, axis), keepdim=keepdims),
     "min": lambda x, axis=None, keepdims=False: x.amin(dims(x, axis), keepdim=keepdims),
     "argmax": lambda x, axis=None, keepdims=False: x.argmax(axis, keepdim=keepdims),
@@ -159,7 +193,7 @@ def test_record(name: str) -> None:
     assert not [line for one in samples(name) for line in sample_errors(one)]
 
 
-# --- where conventions could differ -------------------------------------------------------------------------------------
+# --- where conventions could differ ---------------------------------------------------------------
 
 TIES = np.array([[2.0, -1.0, 2.0], [0.5, 0.5, 0.5]])
 WITH_ZEROS = np.array([[0.0, 2.0, -3.0], [0.0, 0.0, 1.5], [0.7, 1.2, -1.1]])
@@ -184,6 +218,36 @@ def test_kinks(name: str) -> None:
     assert not sample_errors(sample(name, np.array([0.0, -0.0, 1e-300, -1e-300]), **one.params))
 
 
+MASKED = np.array([[-np.inf, 1.0, 2.0], [0.5, -np.inf, -np.inf], [700.0, -800.0, 710.0]])
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "max"])
+def test_masked_logits(name: str) -> None:
+    assert not sample_errors(sample(name, MASKED, axis=1))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "sum", "prod", "mean", "var"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+@pytest.mark.filterwarnings("ignore")
+def test_reductions_with_an_axis_of_no_length(name: str, shape: tuple[int, int]) -> None:
+    assert not sample_errors(sample(name, shape, axis=1))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((0, 3), (3, 5)), ((2, 0), (0, 5)), ((2, 3), (3, 0)), ((0,), (0,)), ((4, 0, 3), (3, 2))]
+)
+def test_products_with_an_axis_of_no_length(shapes: Any) -> None:
+    assert not sample_errors(sample("matmul", *shapes))
+    if len(shapes[0]) > 1:
+        assert not sample_errors(sample("affine", shapes[0], shapes[1][::-1], shapes[1][-1:]))
+
+
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "var", "norm", "max", "cumsum", "sum", "flip"])
+@pytest.mark.filterwarnings("ignore")
+def test_not_a_number_spreads(name: str) -> None:
+    assert not sample_errors(sample(name, np.array([[1.0, np.nan, 2.0], [0.5, 1.5, 2.5]]), axis=1))
+
+
 def test_clip_at_its_bounds() -> None:
     assert not sample_errors(sample("clip", np.array([-1.0, 2.0, 0.0, 3.0]), low=-1.0, high=2.0))
 
@@ -204,7 +268,7 @@ def test_variance_with_corrections(correction: float) -> None:
     assert not sample_errors(sample("var", (3, 7), axis=1, correction=correction))
 
 
-# --- losses by their public names ------------------------------------------------------------------------------------------
+# --- losses by their public names -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -280,7 +344,7 @@ def test_binary_cross_entropy(pos_weight: Any, reduction: str) -> None:
     )
 
 
-# --- second order ----------------------------------------------------------------------------------------------------------------
+# --- second order ---------------------------------------------------------------------------------
 
 TWICE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "softmax": (lambda x: mg.softmax(x, axis=0), lambda x: torch.softmax(x, 0)),

@@ -1,4 +1,4 @@
-"""Tests of the tests: each rule and each value of the page, wrong by one per cent, is noticed by the checks of the suite."""
+"""Tests of the tests: every rule and value of the page, wrong by one per cent, is noticed."""
 
 from __future__ import annotations
 

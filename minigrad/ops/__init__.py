@@ -86,6 +86,7 @@ from .compare import (
     not_equal,
 )
 from .loss import bce_with_logits, cross_entropy, half_squared_error, mse, soft_cross_entropy
+from .ctc import ctc
 
 __all__ = [
     "abs",
@@ -102,6 +103,7 @@ __all__ = [
     "concatenate",
     "cos",
     "cross_entropy",
+    "ctc",
     "cumsum",
     "detach",
     "div",
