@@ -145,8 +145,8 @@ def _telling(words: str) -> Iterator[None]:
 # --- render-graph -------------------------------------------------------------------------------------------
 
 _RENDER = f"""\
-Run a model once, forward and backward, and draw what it computed, time from left
-to right. A file that is there already is replaced when the picture is finished.
+Run a model once, forward and backward, and draw what it computed, time from
+left to right. A file that is there already is replaced by the finished picture.
 
 {MODEL}
 \f\
@@ -236,9 +236,9 @@ def _open(path: Path) -> None:
 # --- gradcheck ----------------------------------------------------------------------------------------------
 
 _GRADCHECK = f"""\
-Compare a model's gradients with differences of its loss, and with each other. If
-they disagree, every recorded operation is checked by itself and the wrong one is
-named. The exit status is 1 then.
+Compare a model's gradients with differences of its loss, and with each other.
+If they disagree, every recorded operation is checked by itself and the wrong
+one is named. The exit status is 1 then.
 
 {MODEL}
 \f\
@@ -272,9 +272,9 @@ def _run_gradcheck(arguments: argparse.Namespace) -> int:
 # --- ops ----------------------------------------------------------------------------------------------------
 
 _OPS = """\
-Print the page of operations: for each one its call, its value, and its derivative
-in every argument. y is the result, g the gradient that arrives at it, t the
-tangent of the argument.
+Print the page of operations: for each one its call, its value, and its
+derivative in every argument. y is the result, g the gradient that arrives at
+it, t the tangent of the argument.
 \f\
 examples:
   minigrad ops
@@ -325,8 +325,8 @@ def _shapes(op: Op) -> str:
 def _as_text(ops: Iterable[Op]) -> str:
     blocks = []
     for op in ops:
-        lines = [f"{op.text_signature}  [{op.kind}]"]
-        lines += textwrap.wrap(f"{op.doc} {_shapes(op)}".strip(), 76, initial_indent="    ", subsequent_indent="    ")
+        lines = textwrap.wrap(f"{op.text_signature}  [{op.kind}]", 80, subsequent_indent=" " * 8)
+        lines += textwrap.wrap(f"{op.doc} {_shapes(op)}".strip(), 80, initial_indent="    ", subsequent_indent="    ")
         for what, formula in _formulas(op):
             head = f"    {what} = "
             lines += textwrap.wrap(head + formula, 80, subsequent_indent=" " * 8, break_long_words=False)

@@ -27,10 +27,10 @@ def ctc_greedy(log_probs: Any, input_lengths: Any = None, blank: int = 0) -> lis
 
     Raises:
         ShapeError: `log_probs` has other axes, or a length lies outside of 0 to T.
-        UsageError: a blank that is no class, or NaN among the scores.
+        UsageError: a blank that is no class, or NaN or infinity among the scores.
 
     >>> import minigrad as mg
-    >>> frames = mg.tensor([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.9, 0.0, 0.1], [0.1, 0.6, 0.3]])
+    >>> frames = mg.tensor([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.8, 0.1, 0.1], [0.1, 0.6, 0.3]])
     >>> mg.decode.ctc_greedy(mg.log(frames))
     [1, 1]
     """
@@ -44,9 +44,7 @@ def ctc_greedy(log_probs: Any, input_lengths: Any = None, blank: int = 0) -> lis
     return found[0] if single else found
 
 
-def ctc_beam(
-    log_probs: Any, input_lengths: Any = None, blank: int = 0, beam: int = 16, top: int = 1
-) -> list[Any]:
+def ctc_beam(log_probs: Any, input_lengths: Any = None, blank: int = 0, beam: int = 16, top: int = 1) -> list[Any]:
     """Return the likeliest label sequences that a prefix beam search finds, with their log-probabilities.
 
     The search reads frame after frame and keeps the `beam` likeliest beginnings of label sequences; all alignments
@@ -68,12 +66,12 @@ def ctc_beam(
 
     Raises:
         ShapeError: `log_probs` has other axes, or a length lies outside of 0 to T.
-        UsageError: a blank that is no class, NaN among the scores, or a `top` that is not between 1 and `beam`.
+        UsageError: a blank that is no class, NaN or infinity among the scores, or a `top` outside of 1 to `beam`.
 
     >>> import minigrad as mg
     >>> frames = mg.tensor([[0.6, 0.4], [0.6, 0.4]])            # the best path is two blanks: 0.36
     >>> (labels, log_prob), = mg.decode.ctc_beam(mg.log(frames))
-    >>> labels, round(mg.exp(log_prob).item(), 2)               # and 0.4 + 0.6 * 0.4 of all alignments leave [1]
+    >>> labels, round(mg.exp(log_prob).item(), 2)               # [1] has three paths: 0.16 + 0.24 + 0.24
     ([1], 0.64)
     """
     if not 1 <= top <= beam:
@@ -99,8 +97,8 @@ def _sequences(name: str, log_probs: Any, input_lengths: Any, blank: int) -> tup
     lengths = as_lengths(f"{name}: input_lengths", given, number, steps)
     sequences = [scores[:length, n] for n, length in enumerate(lengths)]
     for n, frames in enumerate(sequences):
-        if np.isnan(frames).any():
-            raise UsageError(f"{name}: there is NaN among the log-probabilities of sequence {n}")
+        if not (frames < np.inf).all():
+            raise UsageError(f"{name}: there is NaN or infinity among the log-probabilities of sequence {n}")
     return sequences, single
 
 
@@ -111,7 +109,7 @@ def _search(frames: Any, blank: int, beam: int) -> list[tuple[list[int], float]]
     blanks, labels = np.zeros(1), np.full(1, -np.inf)
     for frame in frames:
         # Blank stands in for the last label of the empty prefix, which none of its alignments ends in.
-        last = np.array([prefix[-1] if prefix else blank for prefix in prefixes])
+        last = np.array([prefix[-1] if prefix else blank for prefix in prefixes], dtype=np.intp)
         both = np.logaddexp(blanks, labels)
         longer = both[:, None] + frame
         rows = np.arange(len(prefixes))

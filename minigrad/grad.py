@@ -129,7 +129,7 @@ def _scalar(y: Any, name: str) -> Tensor:
         raise GraphError(f"{name}: the function returned {type(y).__name__}, not a tensor computed from its arguments")
     if y.size != 1:
         raise ShapeError(f"{name}: the function returned a tensor of shape {tuple(y.shape)}; it has to return a scalar")
-    return y  # type: ignore[return-value]
+    return y
 
 
 def _sweep(outputs: list[Tensor], cotangents: list[Tensor], call: _Call, keep: bool = False) -> list[Tensor]:

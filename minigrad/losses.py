@@ -1,4 +1,4 @@
-"""Losses with checked arguments: squared errors, cross entropies, alignment-free labelling, and losses of padded sequences."""
+"""Losses with checked arguments: squared errors, cross entropies, CTC, and losses of padded sequences."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def _side_by_side(targets: Any, target_lengths: Any, number: int) -> tuple[Any, 
     total = targets.shape[0]
     lengths = as_lengths("ctc: target_lengths", target_lengths, number, total)
     if sum(lengths) != total:
-        raise ShapeError(f"ctc: target_lengths add up to {sum(lengths)}, and there are {total} labels one after the other")
+        raise ShapeError(f"ctc: target_lengths add up to {sum(lengths)}; there are {total} labels one after the other")
     inside = within(lengths, max(lengths, default=0))
     place = np.zeros(inside.shape, dtype=np.int64)
     place[inside] = np.arange(total)
@@ -250,8 +250,8 @@ def masked(
     >>> loss.item()
     10.0
     >>> loss.backward()
-    >>> x.grad.numpy().round(3).tolist()
-    [[0.667, 3.333], [1.333, 0.0]]
+    >>> (3 * x.grad).numpy().round(3).tolist()
+    [[2.0, 10.0], [4.0, 0.0]]
     """
     known_reduction("masked", reduction)
     x, target = as_tensor(x), as_tensor(target)

@@ -389,7 +389,7 @@ def _complaint(spec: str, error: BaseException) -> str:
 
 
 def _last_line(error: BaseException) -> str | None:
-    """Return where in the user's code an error came up: not in minigrad, and in a library only if nothing else is left."""
+    """Return where in the user's code an error came up: never in minigrad, in a library only if it is nowhere else."""
     libraries = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
     found = []
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -398,7 +398,8 @@ def _last_line(error: BaseException) -> str | None:
         if package not in ("minigrad", "importlib") and not file.startswith("<"):
             found.append((file.startswith(libraries), f"{_relative(file)}:{line}"))
     own = [where for library, where in found if not library]
-    return (own or [where for _, where in found] or [None])[-1]
+    last = own or [where for _, where in found]
+    return last[-1] if last else None
 
 
 def _relative(filename: str) -> str:

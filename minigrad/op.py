@@ -139,6 +139,7 @@ class Rule:
         return lambda _page, *values: source(*values)
 
     def __call__(self, values: Callable[[str], Any], page: Any = PAGE) -> Any:
+        """Evaluate the rule; `values` looks up the names that it needs, `page` the functions."""
         return self._call(page, *[values(name) for name in self.names])
 
     @property

@@ -377,7 +377,6 @@ class _Tangent(_Map):
 
 LADDER = [1e-2 * 4.0**-k for k in range(13)]
 STOPS = (4, 7, 10, 13)
-MIDDLE = 6
 
 
 @dataclass
@@ -400,7 +399,7 @@ def _slope(phi: Callable[[float], Array], centre: Array, eps: Array) -> _Slope:
     Central differences D(h) = (φ(h) - φ(-h)) / 2h over falling steps are extrapolated to h = 0 (Richardson; taking
     the tableau's entry with the least estimated error is Ridders' idea, Adv. Eng. Software 4 (1982) 75). The gap
     between the one-sided slopes, (φ(h) - 2φ(0) + φ(-h)) / h, has odd powers of h only and is extrapolated likewise:
-    it vanishes for smooth functions, stays constant at a kink, and grows as 1 / h at a jump. Finer steps are taken
+    it vanishes for smooth functions and stays constant at a kink; at a jump D(h) grows as 1 / h. Finer steps are taken
     only while some element is unsettled. None of this looks at autodiff: no wrong derivative can make a kink.
     """
     value, error = np.full_like(centre, np.nan), np.full_like(centre, np.inf)
@@ -435,8 +434,9 @@ def _slope(phi: Callable[[float], Array], centre: Array, eps: Array) -> _Slope:
                     break
         gap = np.zeros_like(centre)
         if not settled.all():
-            # A jump that is odd around the point (sign at 0) has equal slopes on both sides, which grow.
-            for side, growth in ((gaps, 1.0), (gaps, 4.0), (firsts, 4.0)):
+            # At a kink the gap between the sides stays; at a jump the central slope itself grows, the gap need not
+            # (sign at 0 has equal slopes on both sides).
+            for side, growth in ((gaps, 1.0), (firsts, 4.0)):
                 last = abs(side[-1])
                 # Rounding to float32 is a staircase: a jump has to matter at the coarsest step, not only at the finest.
                 least = 1e-6 * abs(value) if growth == 1 else 1e-2 * abs(value) * growth ** (len(side) - 1)
@@ -445,12 +445,11 @@ def _slope(phi: Callable[[float], Array], centre: Array, eps: Array) -> _Slope:
     return _Slope(value, np.where(gap > 0, 0.0, error), noise, gap)
 
 
-def _steady(gaps: list[Array], growth: float) -> Array:
-    """Say where a gap keeps its sign and grows by `growth` a step: step by step at the end, and from the middle on."""
-    fine = [gaps[k + 1] / gaps[k] / growth for k in range(len(gaps) - 4, len(gaps) - 1)]
-    steady = np.logical_and.reduce([(r > 0.75) & (r < 1.34) for r in fine])
-    whole = gaps[-1] / gaps[MIDDLE] / growth ** (len(gaps) - 1 - MIDDLE)
-    return steady & (whole > 0.5) & (whole < 2.0)
+def _steady(side: list[Array], growth: float) -> Array:
+    """Say where a sequence over falling steps keeps its sign and grows by `growth` at each of the last three."""
+    ratios = [side[k + 1] / side[k] / growth for k in range(len(side) - 4, len(side) - 1)]
+    steady: Array = np.logical_and.reduce([(r > 0.75) & (r < 1.34) for r in ratios])
+    return steady
 
 
 # --- comparing ----------------------------------------------------------------------------------------------

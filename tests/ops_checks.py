@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from ops_samples import Array, Sample
+from ops_samples import Array, Sample, draw
 
 import minigrad as mg
 from minigrad import _core, backend
@@ -219,3 +219,33 @@ def lane_errors(sample: Sample, ulps: float = 16) -> list[str]:
         bound = ulps * np.finfo(dtype).eps * np.maximum(np.abs(array), 1) if array.dtype.kind == "f" else 0
         errors += differences(what, compiled, array, bound)
     return errors
+
+
+# --- random graphs ----------------------------------------------------------------------------------
+
+STEPS: list[Function] = [
+    lambda a, b: a * b,
+    lambda a, b: a + b,
+    lambda a, b: a - b,
+    lambda a, b: mg.maximum(a, b),
+    lambda a, b: mg.tanh(a) / (2 + mg.sin(b)),
+    lambda a, b: mg.where(a.numpy() > 0, a, b),
+    lambda a, b: a[..., ::-1] * b[..., 1:2] + a[..., :1],
+    lambda a, b: a.sum() * b,
+    lambda a, b: mg.broadcast_to(a, (2, 3)).mT.reshape(2, 3) - b,
+    lambda a, b: mg.concatenate([mg.broadcast_to(a, (2, 3)), mg.broadcast_to(b, (2, 3))])[1:3],
+    lambda a, b: mg.matmul(mg.broadcast_to(a, (2, 3)).mT, mg.broadcast_to(b, (2, 3))).sum(axis=0),
+    lambda a, b: (
+        mg.affine(mg.broadcast_to(a, (2, 3)), mg.broadcast_to(b, (2, 3)), mg.broadcast_to(a, (2, 3))[:, 1])[:, :1] * b
+    ),
+]
+
+
+def random_graph(seed: int, n: int = 13) -> list[Any]:
+    """Return three leaves of shapes that broadcast, and n tensors computed of earlier ones, often of the same."""
+    rng = np.random.default_rng(seed)
+    pool = leaves(draw(f"graph {seed}", [(2, 3), (3,), (1, 3)]))
+    for _ in range(n):
+        a, b = rng.integers(max(0, len(pool) - 5), len(pool), size=2)
+        pool.append(mg.tanh(STEPS[rng.integers(len(STEPS))](pool[a], pool[b])))
+    return pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import zlib
@@ -184,6 +185,30 @@ def soft_cross_entropy(x: Array, target: Array, reduction: str = "mean") -> Any:
     return reduced(losses, reduction, losses.size)
 
 
+def ctc(
+    log_probs: Array,
+    targets: Array,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> Array:
+    """Add up the probabilities of every path of classes that leaves the target."""
+
+    def loss(n: int) -> float:
+        frames = range(input_lengths[n])
+        wanted = targets[n, : target_lengths[n]].tolist()
+        paths = (
+            math.exp(math.fsum(log_probs[t, n, c] for t, c in zip(frames, path, strict=True)))
+            for path in itertools.product(range(log_probs.shape[2]), repeat=len(frames))
+            if [c for c, _ in itertools.groupby(path) if c != blank] == wanted
+        )
+        total = math.fsum(paths)
+        return -math.log(total) if total else 0.0 if zero_infinity else math.inf
+
+    return build(targets.shape[:1], loss)
+
+
 def compared(question: Callable[[Any, Any], Any]) -> Callable[[Array, Array], Array]:
     return lambda a, b: build(
         np.broadcast_shapes(a.shape, b.shape),
@@ -248,6 +273,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "half_squared_error": lambda x, target: math.dist(x.ravel(), target.ravel()) ** 2 / 2,
     "cross_entropy": cross_entropy,
     "soft_cross_entropy": soft_cross_entropy,
+    "ctc": ctc,
 }
 
 # --- samples --------------------------------------------------------------------------------------
@@ -387,6 +413,14 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     ],
     "soft_cross_entropy": [((2, 3), (2, 3), {"reduction": reduction}) for reduction in ("mean", "sum", "none")]
     + [((3,), (3,), {}), ((2, 3, 2), (2, 3, 2), {"reduction": "none"})],
+    "ctc": [
+        (shape, np.array(targets), {"input_lengths": frames, "target_lengths": labels, **params})
+        for shape, targets, frames, labels, params in [
+            ((3, 2, 3), [[1, 2], [2, 0]], (3, 2), (2, 1), {}),
+            ((5, 1, 2), [[1, 1]], (5,), (2,), {}),
+            ((3, 2, 3), [[0, 1], [1, 1]], (3, 2), (2, 2), {"blank": 2, "zero_infinity": True}),
+        ]
+    ],
 }
 
 

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from ops_checks import lane_errors
+from ops_checks import LANES, differences, lane, lane_errors, random_graph
 from ops_samples import ELEMENTWISE, Sample, sample, samples, with_shapes
 
+import minigrad as mg
+from minigrad import _core
 from minigrad.op import PAGE
 
 few = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -66,3 +68,18 @@ def test_random_products(one: Sample) -> None:
 @given(parts())
 def test_random_parts(one: Sample) -> None:
     assert not lane_errors(one)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("seed", range(30))
+def test_random_graphs(seed: int, edges: bool) -> None:
+    found = []
+    for name in LANES:
+        with lane(name):
+            pool = random_graph(seed)
+            g = mg.tensor(np.cos(np.arange(pool[-1].size)).reshape(pool[-1].shape))
+            result = _core.sweep([pool[-1]], [g], pool, False, True, edges=edges)
+            grads = result[0] if edges else result
+            found.append([*pool, *(mg.zeros_like(x) if g is None else g for x, g in zip(pool, grads, strict=True))])
+    for k, (compiled, array) in enumerate(zip(*found, strict=True)):
+        assert not differences(f"tensor {k}", compiled.numpy(), array.numpy(), 1e-12)

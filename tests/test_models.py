@@ -1,3 +1,4 @@
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_series_by_hand(tmp_path):
     p = parameters(tape)
     scaled = (rows - rows.mean(0)) / rows.std(0)
     h, c, total = np.zeros(3), np.zeros(3), 0.0
-    for now, following in zip(scaled, scaled[1:], strict=False):
+    for now, following in itertools.pairwise(scaled):
         h, c = lstm_state(p, now, h, c)
         total += np.mean((p["head.weight"] @ h + p["head.bias"] - following) ** 2)
     assert loss.item() == pytest.approx(total, rel=1e-5)
@@ -182,7 +183,7 @@ def test_refused(spec, options, message):
 def test_a_series_has_so_many_steps(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("1\n2\n3\n")
-    with pytest.raises(UsageError, match="3 steps need 4 rows, and .* has 3"):
+    with pytest.raises(UsageError, match=r"3 steps need 4 rows, and .* has 3"):
         models.build("lstm", csv=path, steps=3)
 
 
@@ -222,7 +223,7 @@ def test_weights_that_do_not_fit(tmp_path):
     with pytest.raises(UsageError, match=r"does not fit: .*missing: head.bias"):
         models.build("gru", text="ab", weights=path)
     path.write_text("no archive")
-    with pytest.raises(UsageError, match="is no .npz file of arrays"):
+    with pytest.raises(UsageError, match=r"is no \.npz file of arrays"):
         models.build("gru", text="ab", weights=path)
 
 

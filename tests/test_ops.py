@@ -1,4 +1,4 @@
-"""Every record of the page, on both lanes: values, two orders of derivatives, broadcasting, layouts, shared operands."""
+"""Every record of the page, on both lanes: values, two derivatives, broadcasting, layouts, shared operands."""
 
 import functools
 import math
@@ -18,6 +18,7 @@ from ops_checks import (
     jacobian_errors,
     lane,
     leaves,
+    random_graph,
     second_order_errors,
     value_errors,
 )
@@ -410,27 +411,11 @@ def test_an_operand_given_twice_has_two_edges(name: str) -> None:
     assert not differences("sum", total.numpy(), sum(part.numpy() for part in apart), 1e-14)
 
 
-STEPS: list[Callable[[Any, Any], Any]] = [
-    lambda a, b: a * b,
-    lambda a, b: a + b,
-    lambda a, b: a - b,
-    lambda a, b: mg.maximum(a, b),
-    lambda a, b: mg.tanh(a) / (2 + mg.sin(b)),
-    lambda a, b: mg.where(a.numpy() > 0, a, b),
-    lambda a, b: mg.concatenate([mg.broadcast_to(a, (2, 3)), mg.broadcast_to(b, (2, 3))])[1:3],
-    lambda a, b: mg.matmul(mg.broadcast_to(a, (2, 3)).mT, mg.broadcast_to(b, (2, 3))).sum(axis=0),
-]
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_contributions_of_edges_sum_to_the_gradients(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pool = leaves(draw(f"graph {seed}", [(2, 3), (3,), (1, 3)]))
-    for _ in range(11):
-        a, b = rng.integers(len(pool), size=2)
-        pool.append(mg.tanh(STEPS[rng.integers(len(STEPS))](pool[a], pool[b])))
+    pool = random_graph(seed)
     y = pool[-1]
-    g = mg.tensor(rng.standard_normal(y.shape))
+    g = mg.tensor(np.random.default_rng(seed).standard_normal(y.shape))
     plain = _core.sweep([y], [g], pool, False, True)
     totals, edges = _core.sweep([y], [g], pool, False, True, edges=True)
     for x, want, total in zip(pool, plain, totals, strict=True):

@@ -188,7 +188,8 @@ def sample_errors(one: Sample) -> list[str]:
     return errors(str(one), one, theirs, one.inputs)
 
 
-@pytest.mark.parametrize("name", list(PAGE.records))
+# PyTorch's ctc_loss gives the gradient of what comes before its log_softmax: test_ctc.
+@pytest.mark.parametrize("name", [name for name in PAGE.records if name != "ctc"])
 def test_record(name: str) -> None:
     assert not [line for one in samples(name) for line in sample_errors(one)]
 
@@ -316,6 +317,17 @@ def test_cross_entropy_of_one_prediction_and_of_none() -> None:
         [x],
     )
     assert np.isnan(mg.losses.cross_entropy(x, nothing).item())
+
+
+@pytest.mark.parametrize("one", samples("ctc"), ids=str)
+def test_ctc(one: Sample) -> None:
+    targets = torch.from_numpy(one.operands[1])
+    assert not errors(
+        str(one),
+        lambda x: one(mg.log_softmax(x)),
+        lambda x: F.ctc_loss(F.log_softmax(x, -1), targets, reduction="none", **one.params),
+        one.inputs,
+    )
 
 
 def test_cross_entropy_of_huge_logits() -> None:

@@ -1,6 +1,7 @@
 """What models are made of: modules, layers, recurrent units, starting values and gradient clipping."""
 
 from . import init
+from .attention import AdditiveAttention, DotProductAttention
 from .clip import clip_grad_norm_, clip_grad_value_
 from .layers import Dropout, Embedding, Linear, ReLU, Sequential, Sigmoid, Tanh
 from .module import Module, Parameter
@@ -10,6 +11,8 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
+    "DotProductAttention",
     "Dropout",
     "Embedding",
     "GRUCell",

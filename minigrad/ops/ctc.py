@@ -20,7 +20,7 @@ from ._axes import shape_of
 from ._lengths import as_lengths, within
 from .elementwise import exp, neg, where
 from .index import getitem, put
-from .linear import flip, pad, stack
+from .linear import concatenate, flip, pad, stack
 from .reduce import _logsumexp, logsumexp
 
 NEVER = -1e30
@@ -125,45 +125,32 @@ def _ctc(
 # --- the derivative, over the page ------------------------------------------------------------------------------------
 
 
-class _Walks:
-    """The recursion over the states in operations of the page, forward from the starts and back from the ends."""
+def _like(log_probs: Any, array: Any) -> Any:
+    """Return a constant of the log-probabilities' dtype, which compiled kernels take as it is."""
+    like = data_of(log_probs)
+    return tensor(lane_of(like).cast(array, like.dtype))
 
-    def __init__(
-        self, log_probs: Any, targets: Any, input_lengths: tuple[int, ...], target_lengths: tuple[int, ...], blank: int
-    ) -> None:
-        like = data_of(log_probs)
-        self.xp = lane_of(like).xp
-        self.lattice = _lattice(self.xp, like, data_of(targets), input_lengths, target_lengths, blank)
-        self.blank, self.dtype = blank, like.dtype
-        self.alive = self._constant(self.lattice.alive)
-        emissions = getitem(log_probs, self.lattice.picked)
-        # Frames beyond the end may hold anything, even NaN: they are taken out before anything is computed of them.
-        ignored = ~self.lattice.alive | (data_of(emissions) < NEVER)
-        self.emissions = where(self._constant(ignored), NEVER, emissions)
 
-    def _constant(self, array: Any) -> Any:
-        """Return a constant of the log-probabilities' dtype, which compiled kernels take as it is."""
-        return tensor(self.xp.astype(array, self.dtype))
+def _emissions(log_probs: Any, lattice: Lattice) -> Any:
+    """Return what each state emits at each frame: (T, N, L)."""
+    emissions = getitem(log_probs, lattice.picked)
+    # Frames beyond the end may hold anything, even NaN: they are taken out before anything is computed of them.
+    ignored = ~lattice.alive | (data_of(emissions) < NEVER)
+    return where(_like(log_probs, ignored), NEVER, emissions)
 
-    def forward(self) -> tuple[list[Any], Any]:
-        """Return the log-probability to arrive in each state, before it emits, for each frame; and of the whole."""
-        skips = self._constant(_skips(self.xp, self.lattice.labels, self.blank))
-        at, arrivals = tensor(self.lattice.starts), []
-        for t in range(self.emissions.shape[0]):
-            arrivals.append(_arrive(at, skips))
-            at = where(self.alive[t], arrivals[-1] + self.emissions[t], at)
-        return arrivals, getitem(_arrive(at, skips), self.lattice.exits)
 
-    def back(self) -> list[Any]:
-        """Return the log-probability to emit in each state and then arrive at the end, for each frame."""
-        # The states in reverse are the lattice of the reversed target.
-        skips = self._constant(_skips(self.xp, self.xp.flip(self.lattice.labels, axis=1), self.blank))
-        at, departures = tensor(self.xp.flip(self.lattice.ends, axis=1)), []
-        emissions = flip(self.emissions, 2)
-        for t in reversed(range(emissions.shape[0])):
-            at = where(self.alive[t], _arrive(at, skips) + emissions[t], at)
-            departures.append(flip(at, 1))
-        return departures[::-1]
+def _walk(emissions: Any, alive: Any, skips: Any, at: Any) -> tuple[list[Any], list[Any], Any]:
+    """Walk through the states in operations of the page.
+
+    Returns the log-probabilities to arrive in each state before it emits, and to be there afterwards, for each frame;
+    and those to arrive after the last frame.
+    """
+    arrivals, presences = [], []
+    for t in range(emissions.shape[0]):
+        arrivals.append(_arrive(at, skips))
+        at = where(alive[t], arrivals[-1] + emissions[t], at)
+        presences.append(at)
+    return arrivals, presences, _arrive(at, skips)
 
 
 def _arrive(at: Any, skips: Any) -> Any:
@@ -188,19 +175,36 @@ def occupancy(
     """
     if 0 in log_probs.shape:
         return log_probs
-    walks = _Walks(log_probs, targets, input_lengths, target_lengths, blank)
-    arrivals, total = walks.forward()
+    like = data_of(log_probs)
+    xp, number = lane_of(like).xp, like.shape[1]
+    lattice = _lattice(xp, like, data_of(targets), input_lengths, target_lengths, blank)
+    # A walk back from the end is one through the states of the reversed target: both are one walk of 2 N sequences.
+    emissions = _emissions(log_probs, lattice)
+    labels = xp.concat([lattice.labels, xp.flip(lattice.labels, axis=1)])
+    arrivals, presences, last = _walk(
+        concatenate(emissions, flip(emissions, (0, 2)), axis=1),
+        _like(like, xp.concat([lattice.alive, xp.flip(lattice.alive, axis=0)], axis=1)),
+        _like(like, _skips(xp, labels, blank)),
+        tensor(xp.concat([lattice.starts, xp.flip(lattice.ends, axis=1)])),
+    )
+    total = getitem(last, lattice.exits)
     impossible = data_of(total) < IMPOSSIBLE
-    shares = exp(stack(arrivals) + stack(walks.back()) - where(impossible, 0, total)[None, :, None])
+    through = stack(arrivals)[:, :number] + flip(stack(presences)[:, number:], (0, 2))
+    shares = exp(through - where(impossible, 0, total)[None, :, None])
     if not zero_infinity:
         shares = where(impossible[None, :, None], math.nan, shares)
-    return put(where(walks.alive, shares, 0), walks.lattice.picked, log_probs.shape)
+    return put(where(lattice.alive, shares, 0), lattice.picked, log_probs.shape)
 
 
 def _in_operations(
     log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, zero_infinity: bool = False
 ) -> Any:
-    _, total = _Walks(log_probs, targets, input_lengths, target_lengths, blank).forward()
+    like = data_of(log_probs)
+    xp = lane_of(like).xp
+    lattice = _lattice(xp, like, data_of(targets), input_lengths, target_lengths, blank)
+    skips, alive = _like(like, _skips(xp, lattice.labels, blank)), _like(like, lattice.alive)
+    _, _, last = _walk(_emissions(log_probs, lattice), alive, skips, tensor(lattice.starts))
+    total = getitem(last, lattice.exits)
     return where(data_of(total) < IMPOSSIBLE, 0 if zero_infinity else math.inf, neg(total))
 
 

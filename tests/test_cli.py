@@ -1,0 +1,424 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minigrad import __version__, cli
+from minigrad.op import PAGE
+from minigrad.render import FORMATS, STYLES
+
+RENDER = "render-graph"
+SMALL = ["--text", "abc", "--hidden", "3", "--engine", "own"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """An empty working directory, whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if not name.startswith("minigrad"):
+            del sys.modules[name]
+
+
+def files():
+    return sorted(path.name for path in Path().iterdir() if path.name != "__pycache__")
+
+
+def call(capsys, *argv):
+    """Return exit status, standard output and standard error of a call in this process."""
+    try:
+        status = cli.main([str(word) for word in argv])
+    except SystemExit as leaving:  # --help and --version
+        status = leaving.code or 0
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def process(*argv, **more):
+    # The folder of the package, because the working directory is an empty one.
+    root = str(Path(cli.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": root} | more.pop("env", {})
+    command = [sys.executable, "-m", "minigrad.cli", *argv]
+    return subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False, **more)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.svg", b"<svg"),
+        ("a.png", b"\x89PNG"),
+        ("a.pdf", b"%PDF"),
+        ("a.dot", b"digraph"),
+        ("a.json", b"{"),
+        ("a.html", b"<!DOCTYPE html>"),
+    ],
+)
+def test_every_format(capsys, name, start):
+    if name in ("a.png", "a.pdf"):
+        pytest.importorskip("resvg_py" if name == "a.png" else "svg2pdf_py")
+    status, out, err = call(capsys, RENDER, "lstm", *SMALL, "-o", name)
+    assert (status, err) == (0, "")
+    kind = name.partition(".")[2]
+    engine = "" if kind in ("dot", "json") else ", laid out by own"
+    assert out == f"{name}: {kind}{engine}\n"
+    assert start.lower() in Path(name).read_bytes()[:200].lower()
+
+
+def test_formats_of_the_test_are_all_there_are():
+    assert {"svg", "png", "pdf", "dot", "json", "html"} == set(FORMATS)
+
+
+def test_default_name_and_title(capsys):
+    assert call(capsys, RENDER, "gru", *SMALL)[0] == 0
+    assert "gru spelling" in Path("gru.svg").read_text(encoding="utf-8")
+    Path("mine.py").write_text(
+        "import minigrad as mg\nw = mg.tensor(2.0, requires_grad=True, name='weight')\ndef loss():\n    return w * w\n"
+    )
+    assert call(capsys, RENDER, "mine.py:loss", "--title", "mine & yours", "--format", "json")[0] == 0
+    names = [node.get("name") for node in json.loads(Path("loss.json").read_text(encoding="utf-8"))["nodes"]]
+    assert "weight" in names
+    assert call(capsys, RENDER, "mine.py:loss", "--title", "mine & yours", "--engine", "own")[0] == 0
+    assert "mine &amp; yours" in Path("loss.svg").read_text(encoding="utf-8")
+
+
+def test_values_and_gradients_on_request(capsys):
+    numbers = {}
+    for show in ("shape", "shape,value,grad"):
+        assert call(capsys, RENDER, "rnn", *SMALL, "--show", show, "-o", "a.svg")[0] == 0
+        numbers[show] = len(re.findall(r"\d\.\d", re.sub(r"<[^>]*>", "", Path("a.svg").read_text(encoding="utf-8"))))
+    assert numbers["shape,value,grad"] > numbers["shape"] + 30
+
+
+def test_json_carries_the_gradients_of_the_model(capsys):
+    from minigrad import Tape, models
+
+    with Tape() as tape:
+        loss = models.build("rnn", text="abc", hidden=3, seed=4).loss()
+    loss.backward()
+    assert call(capsys, RENDER, "rnn", *SMALL, "--seed", "4", "-o", "a.json")[0] == 0
+    nodes = json.loads(Path("a.json").read_text(encoding="utf-8"))["nodes"]
+    assert len(nodes) == len(tape.nodes)
+    (bias,) = [node for node in nodes if node.get("name") == "head.bias"]
+    (expected,) = [node.grad for node in tape.nodes if node.name == "head.bias"]
+    assert bias["grad"]["numbers"] == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["svg", "dot", "json", "html"])
+def test_standard_output(capsys, kind):
+    status, out, err = call(capsys, RENDER, "rnn", *SMALL, "-o", "-", "--format", kind)
+    assert status == 0
+    assert err.startswith(f"standard output: {kind}")
+    assert call(capsys, RENDER, "rnn", *SMALL, "-o", f"a.{kind}")[0] == 0
+    assert out == Path(f"a.{kind}").read_text(encoding="utf-8")
+    assert files() == [f"a.{kind}"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_is_drawn_and_in_the_help(capsys, style):
+    assert call(capsys, RENDER, "lstm", *SMALL, "--style", style)[0] == 0
+    assert style in call(capsys, RENDER, "--help")[1]
+
+
+def test_the_same_seed_gives_the_same_bytes_in_every_process():
+    pictures = []
+    for salt in ("1", "4242"):
+        done = process(
+            RENDER, "lstm", "--text", "abca", "--seed", "3", "--show", "shape,value,grad", "-o", "-", "--engine", "own",
+            env={"PYTHONHASHSEED": salt},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        pictures.append(done.stdout)
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) > 10_000
+    other = process(
+        RENDER, "lstm", "--text", "abca", "--seed", "4", "--show", "shape,value,grad", "-o", "-", "--engine", "own"
+    )
+    assert other.stdout != pictures[0]
+
+
+def test_a_file_is_replaced_only_by_a_picture(capsys):
+    Path("a.svg").write_text("precious")
+    Path("bad.py").write_text("def loss():\n    raise ValueError('no')\n")
+    assert call(capsys, RENDER, "bad.py:loss", "-o", "a.svg")[0] == 2
+    assert call(capsys, RENDER, "lstm", "--style", "cubist", "-o", "a.svg")[0] == 2
+    assert call(capsys, RENDER, "lstm", "--no-clobber", "-o", "a.svg")[0] == 2
+    assert Path("a.svg").read_text() == "precious"
+    assert files() == ["a.svg", "bad.py"]
+    assert call(capsys, RENDER, "rnn", *SMALL, "-o", "a.svg")[0] == 0
+    assert Path("a.svg").read_text(encoding="utf-8").lstrip().startswith("<")
+
+
+def test_open_asks_the_browser(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or len(asked) == 1)
+    assert call(capsys, RENDER, "rnn", *SMALL, "-o", "a b.svg", "--open")[2] == ""
+    assert asked == [(Path.cwd() / "a b.svg").as_uri()]
+    status, _, err = call(capsys, RENDER, "rnn", *SMALL, "--open")
+    assert (status, "no web browser" in err) == (0, True)
+
+
+def test_render_graph_is_a_command_of_its_own(capsys):
+    assert cli.render_graph_main(["rnn", *SMALL]) == 0
+    assert capsys.readouterr().out == "rnn.svg: svg, laid out by own\n"
+    assert cli.render_graph_main([]) == 2
+    assert "See render-graph --help" in capsys.readouterr().err
+
+
+def test_progress_is_for_terminals(capsys, monkeypatch):
+    assert call(capsys, RENDER, "rnn", *SMALL)[2] == ""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main([RENDER, "rnn", *SMALL]) == 0
+    assert "running rnn spelling 'abc'" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+# --- bad calls ------------------------------------------------------------------------------------------------
+
+BAD = [
+    ([], 2, "COMMAND"),
+    (["paint"], 2, "invalid choice: 'paint'"),
+    ([RENDER], 2, "MODEL"),
+    ([RENDER, "lsmt"], 2, "did you mean lstm"),
+    ([RENDER, "lstm", "--colour", "red"], 2, "unrecognized arguments: --colour red"),
+    ([RENDER, "lstm", "--hid", "3"], 2, "unrecognized arguments: --hid"),
+    ([RENDER, "lstm", "--hidden", "many"], 2, "invalid int value: 'many'"),
+    ([RENDER, "lstm", "--hidden", "0"], 2, "hidden must be at least 1"),
+    ([RENDER, "lstm", "--seed", "-1"], 2, "a seed is 0 or more"),
+    ([RENDER, "lstm", "--style", "cubist"], 2, "unknown style 'cubist': choose from graph"),
+    ([RENDER, "lstm", "--show", "shape,smell"], 2, "unknown show option 'smell'"),
+    ([RENDER, "lstm", "--theme", "neon"], 2, "neon"),
+    ([RENDER, "lstm", "--engine", "steam"], 2, "unknown engine 'steam': choose from"),
+    ([RENDER, "lstm", "--format", "gif"], 2, "unknown format 'gif': choose from svg"),
+    ([RENDER, "lstm", "-o", "a.gif"], 2, "unknown format 'gif'"),
+    ([RENDER, "lstm", "-o", "picture"], 2, "cannot tell the format of 'picture'"),
+    ([RENDER, "lstm", "-o", "-", "--format", "png"], 2, "png is no text for the standard output"),
+    ([RENDER, "lstm", "-o", "no/such/a.svg"], 2, "there is no folder 'no/such'"),
+    ([RENDER, "lstm", "-o", "folder"], 2, "cannot write 'folder': it is a folder"),
+    ([RENDER, "lstm", "-o", "locked/a.svg"], 2, "the folder 'locked' is not writable"),
+    ([RENDER, "lstm", "--csv", "absent.csv"], 2, "cannot read 'absent.csv': No such file"),
+    ([RENDER, "lstm", "--csv", "bad.csv"], 2, "bad.csv, row 3, column 2 (rain): 'wet' is no finite number"),
+    ([RENDER, "adder", "--text", "x"], 2, "two whole numbers"),
+    ([RENDER, "model.py"], 2, "which function of model.py"),
+    ([RENDER, "absent.py:loss"], 2, "there is no file 'absent.py'"),
+    ([RENDER, "model.py:less"], 2, "did you mean loss?"),
+    ([RENDER, "model.py:raises"], 2, "model.py:3: ZeroDivisionError"),
+    ([RENDER, "model.py:nothing"], 2, "what model.py:nothing returned is None, not a tensor"),
+    ([RENDER, "model.py:needs"], 2, "requires x"),
+    ([RENDER, "model.py:constant"], 2, "depends on no tensor with requires_grad=True"),
+    ([RENDER, "model.py:loss", "--text", "ab"], 2, "--text is for the built-in models"),
+    (["gradcheck", "rnn", "--order", "3"], 2, "order"),
+    (["gradcheck", "rnn", "--modes", "sideways"], 2, "sideways"),
+    (["gradcheck", "model.py:raises"], 2, "model.py:3: ZeroDivisionError"),
+    (["ops", "tahn"], 2, "there is no operation 'tahn': did you mean tanh"),
+    (["ops", "--format", "xml"], 2, "unknown format 'xml': choose from text, markdown, json"),
+]
+MODELS = """\
+import minigrad as mg
+def raises():
+    return 1 / 0
+def nothing(): pass
+def needs(x): pass
+def constant(): return mg.tensor(1.0)
+def loss(): return mg.tensor(2.0, requires_grad=True) * 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_calls(capsys, monkeypatch, argv, status, words):
+    Path("bad.csv").write_text("temp,rain\n1,2\n3,wet\n")
+    Path("model.py").write_text(MODELS)
+    Path("folder").mkdir()
+    Path("locked").mkdir()
+    real = os.access
+    # The permission itself means nothing to root, who runs many a test suite.
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "locked" and real(path, mode))
+    before = files()
+    got, out, err = call(capsys, *argv)
+    assert (got, out) == (status, "")
+    assert words in err
+    assert err.startswith("minigrad: ")
+    assert err.count("\n") == 1
+    assert files() == before
+
+
+def test_bad_calls_of_a_real_process():
+    done = process(RENDER, "lsmt")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"minigrad: unknown model 'lsmt'")
+    assert b"Traceback" not in done.stderr
+
+
+def test_missing_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    status, _, err = call(capsys, RENDER, "rnn", *SMALL, "-o", "a.png")
+    assert status == 2
+    assert 'pip install "minigrad-tape[render]"' in err
+    assert not Path("a.png").exists()
+
+
+def test_control_c(capsys):
+    Path("stopped.py").write_text("def loss():\n    raise KeyboardInterrupt\n")
+    assert call(capsys, RENDER, "stopped.py:loss") == (130, "", "minigrad: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_control_c_of_a_real_process():
+    Path("slow.py").write_text("import time\ndef loss():\n    print('now', flush=True)\n    time.sleep(60)\n")
+    root = str(Path(cli.__file__).parents[1])
+    running = subprocess.Popen(
+        [sys.executable, "-m", "minigrad.cli", RENDER, "slow.py:loss"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": root},
+    )  # fmt: skip
+    assert running.stdout.readline() == b"now\n"
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (130, b"minigrad: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_goes_away():
+    root = str(Path(cli.__file__).parents[1])
+    running = subprocess.Popen(
+        [sys.executable, "-m", "minigrad.cli", "ops", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": root},
+    )  # fmt: skip
+    running.stdout.close()  # before the interpreter is up: nothing can have been written yet
+    err = running.stderr.read()
+    running.stderr.close()
+    assert (running.wait(30), err) == (141, b"")
+
+
+# --- gradcheck ------------------------------------------------------------------------------------------------
+
+
+def test_gradcheck_of_a_right_model(capsys):
+    status, out, err = call(capsys, "gradcheck", "rnn", "--text", "ab", "--hidden", "2")
+    assert (status, err) == (0, "")
+    assert "weight_hh_l0 (2, 2)" in out
+
+
+WRONG = """\
+import minigrad as mg
+class Half(mg.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 0.5
+    @staticmethod
+    def backward(ctx, g):
+        return g * 0.51
+w = mg.tensor([2.0, 3.0], requires_grad=True, name="w", dtype="float64")
+def loss():
+    return (Half.apply(w) * w).sum()
+"""
+
+
+def test_gradcheck_of_a_wrong_model(capsys):
+    Path("wrong.py").write_text(WRONG)
+    status, out, err = call(capsys, "gradcheck", "wrong.py:loss", "--modes", "reverse")
+    assert (status, err) == (1, "")
+    assert "failed" in out
+    assert "Half" in out
+
+
+def test_gradcheck_as_json(capsys):
+    status, out, _ = call(capsys, "gradcheck", "rnn", "--text", "ab", "--hidden", "2", "--order", "2", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["ok"] is True
+    assert report["orders"] == [1, 2]
+
+
+# --- ops ------------------------------------------------------------------------------------------------------
+
+
+def test_ops_as_text(capsys):
+    status, out, _ = call(capsys, "ops", "tanh", "matmul")
+    assert status == 0
+    assert out == (
+        "tanh(x)  [elementwise]\n    Hyperbolic tangent. Any shape.\n    y = tanh(x)\n    ∂y/∂x = (1 - y)·(1 + y)\n\n"
+        "matmul(a, b)  [linear]\n    Matrix product with NumPy's rules for vectors and batches.\n"
+        "    grad a = g @ bᵀ\n    grad b = aᵀ @ g\n"
+    )
+
+
+def test_ops_prints_all_of_the_page_in_80_columns(capsys):
+    _, out, _ = call(capsys, "ops")
+    for record in PAGE.records.values():
+        assert f"{record.text_signature} [{record.kind}] {record.doc}" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_ops_as_json(capsys):
+    _, out, _ = call(capsys, "ops", "--json")
+    page = {record["name"]: record for record in json.loads(out)}
+    assert list(page) == list(PAGE.records)
+    assert page["tanh"]["derivatives"]["x"]["text"] == "(1 - y)·(1 + y)"
+    assert page["softmax"]["parameters"] == {"axis": "-1"}
+    assert page["affine"]["tangents"]["weight"]["text"] == "x @ tᵀ"
+    assert (
+        call(capsys, "ops", "tanh", "--format", "json")[1]
+        == json.dumps([page["tanh"]], indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+# --- help -----------------------------------------------------------------------------------------------------
+
+COMMANDS = [[], [RENDER], ["gradcheck"], ["ops"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words) or "minigrad")
+def test_help_fits_a_terminal(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = call(capsys, *command, "--help")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "examples:\n" in out
+
+
+def examples():
+    for words in (cli._MINIGRAD, cli._RENDER, cli._GRADCHECK, cli._OPS):
+        yield from re.findall(r"^  minigrad (.*)$", words, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", list(examples()))
+def test_examples_of_the_help_run(capsys, line):
+    if re.search(r"\.(png|pdf)$", line):
+        pytest.importorskip("resvg_py")
+        pytest.importorskip("svg2pdf_py")
+    Path("model.py").write_text(MODELS)
+    assert call(capsys, *line.split())[0] == 0
+
+
+def test_version(capsys):
+    assert call(capsys, "--version") == (0, f"minigrad {__version__}\n", "")
+
+
+def test_a_terminal_without_greek():
+    done = process("ops", "tanh", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert b"y/\\u2202x = (1 - y)" in done.stdout
+
+
+def test_importing_the_command_line_loads_no_model_and_no_picture():
+    root = str(Path(cli.__file__).parents[1])
+    code = "import sys, minigrad.cli as c; print([m for m in sys.modules if m.split('.')[:2][-1] in ('nn', 'render')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": root}, check=True
+    )
+    assert done.stdout.strip() == b"[]"
