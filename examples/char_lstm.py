@@ -94,6 +94,8 @@ def progress(steps: int, seconds: float, losses: list[float]) -> Iterator[int]:
             line = f"[{bar:.<24}] {done}/{steps}  loss {loss:.3f}  {speed:.1f} steps/s  {left:.0f} s left"
             print(f"\r{line}\x1b[K" if moving else line, end="" if moving and not last else "\n", flush=True)
         if last:
+            if done < steps:
+                print(f"time is up after {done} of {steps} steps (--seconds {seconds:g})")
             return
 
 
@@ -118,15 +120,22 @@ def common_word(text: str) -> str:
     return f" {word}" if " " in text else word
 
 
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", action="store_true", help="learn the King James Bible, and check how well")
     parser.add_argument("--text", type=Path, help="a text file to learn")
-    parser.add_argument("--hidden", type=int, default=96, help="units of the LSTM (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2400, help="steps of training (default: %(default)s)")
+    parser.add_argument("--hidden", type=positive, default=96, help="units of the LSTM (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=2400, help="steps of training (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=40, help="stop earlier after this time (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=24, help="windows a step (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=40, help="characters a window (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=24, help="windows a step (default: %(default)s)")
+    parser.add_argument("--window", type=positive, default=40, help="characters a window (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=6e-3, help="learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for results (default: %(default)s)")
@@ -134,7 +143,10 @@ def main(argv: list[str] | None = None) -> None:
     if not (options.demo or options.text):
         parser.error("give --demo, or --text FILE")
 
-    text = options.text.read_text(encoding="utf-8") if options.text else bible()
+    try:
+        text = options.text.read_text(encoding="utf-8") if options.text else bible()
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"cannot read {options.text}: {error}")
     letters = "".join(sorted(set(text)))
     codes = np.searchsorted(list(letters), list(text))
     if codes.size <= options.window:

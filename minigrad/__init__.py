@@ -32,19 +32,13 @@ from .tensor import (
     zeros_like,
 )
 
-_LAZY = {name: f"minigrad.{name}" for name in ("nn", "optim", "graph", "testing", "io")}
-_LAZY_NAMES = {"render": ("minigrad.render", "render")}
+_LAZY = ("decode", "graph", "io", "nn", "optim", "render", "testing")
 
 
 def __getattr__(name: str) -> Any:
     """Load the upper rooms when they are first asked for: importing minigrad costs little more than importing NumPy."""
     if name in _LAZY:
-        return importlib.import_module(_LAZY[name])
-    if name in _LAZY_NAMES:
-        module, attribute = _LAZY_NAMES[name]
-        found = getattr(importlib.import_module(module), attribute)
-        globals()[name] = found  # the function stands before the package of the same name
-        return found
+        return importlib.import_module(f"minigrad.{name}")
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -84,6 +78,5 @@ __all__ = [
     "zeros",
     "zeros_like",
     *_LAZY,
-    *_LAZY_NAMES,
     *ops.__all__,
 ]

@@ -49,6 +49,7 @@ cdef class Lane:
     cdef object scalar(self, object value, object like)
     cdef int add(self, PyObject **slot, object more) except -1
     cdef bint exclusive(self, PyObject *data)
+    cdef bint uniform(self, PyObject **xs, int n)
 
 
 cdef class OpBase:

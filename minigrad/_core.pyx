@@ -149,11 +149,11 @@ cdef class Node:
 
     @property
     def params(self):
-        return <object> self.params if self.params != NULL else {}
+        return node_params(self)
 
     @property
     def scope(self):
-        return <object> self.scope if self.scope != NULL else ""
+        return place_or_empty(self)
 
     @property
     def inputs(self):
@@ -567,14 +567,15 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
             if strangers == 0:
                 out = op.compiled.forward(datas, n, params)
         if out is None:
-            keep = (<object> op).coerce([<object> xs[k] for k in range(n)])
-            for k in range(n):
-                datas[k] = <PyObject *> (<list> keep)[k]
-            if op.compiled is not None:
+            if strangers == 0 and lane.uniform(datas, n):
+                keep = [<object> datas[k] for k in range(n)]
+            else:
+                keep = (<object> op).coerce([<object> xs[k] for k in range(n)])
                 strangers = 0
                 for k in range(n):
+                    datas[k] = <PyObject *> (<list> keep)[k]
                     strangers += Py_TYPE(datas[k]) != lane_type
-                if strangers == 0:
+                if op.compiled is not None and strangers == 0:
                     out = op.compiled.forward(datas, n, params)
             if out is None:
                 out = (<object> op).forward(keep, params)
@@ -714,6 +715,9 @@ cdef class Lane:
         return 0
 
     cdef bint exclusive(self, PyObject *data):
+        return False
+
+    cdef bint uniform(self, PyObject **xs, int n):
         return False
 
 
@@ -968,6 +972,14 @@ class Tape:
             drop(&mg_here.tapes)
         return False
 
+    @classmethod
+    def from_graph(cls, *tensors):
+        """Make a tape of the operations under tensors that were recorded without one.
+
+        The engine keeps only what its rules need: values and gradients that it did not keep are None.
+        """
+        return graph_tape(cls(), list(tensors))
+
     def __len__(self):
         return len(self.nodes)
 
@@ -996,6 +1008,80 @@ class Tape:
         self.nodes.append(node)
         for out in outputs:
             self._at[key_of(out)] = node
+
+
+class GraphNode(TapeNode):
+    """A tape node rebuilt from the engine's graph."""
+
+    __slots__ = ("_dtype", "_name", "_node", "_shape", "_value")
+
+    def __init__(self, id, record, inputs, scope, kind, params, node, shape, dtype, value, name):
+        self.id, self.record, self.inputs, self.scope = id, record, inputs, scope
+        self.kind, self.params, self.outputs, self.tensor = kind, params, (), None
+        self._node, self._shape, self._dtype, self._value, self._name = node, shape, dtype, value, name
+
+    name = property(lambda self: self._name)
+    shape = property(lambda self: self._shape)
+    dtype = property(lambda self: self._dtype)
+    value = property(lambda self: self._value)
+    node = property(lambda self: self._node)
+    requires_grad = property(lambda self: self._node is not None)
+
+    @property
+    def grad(self):
+        grad = None if self._node is None else self._node.grad
+        return None if grad is None else (<TensorBase> grad)._data
+
+
+cdef object graph_tape(tape, list tensors):
+    cdef Plan plan = Plan.__new__(Plan)
+    cdef Py_ssize_t i
+    cdef int k
+    cdef Node node
+    plan.build(tensors, None)
+    kept = {}                       # (node, result) -> the value, where some rule keeps it
+    for t in tensors:
+        if (<TensorBase> t)._node is not None:
+            kept[id((<TensorBase> t)._node), (<TensorBase> t)._out] = (<TensorBase> t)._data
+    names = {id((<TensorBase> t)._node): t.name for t in tensors}
+    for i in range(plan.n):
+        node = <Node> plan.nodes[i]
+        for k in range(node.n_in):
+            if node.parents[k] != NULL and node.saved[k] != NULL:
+                kept[id(<object> node.parents[k]), node.outs[k]] = <object> node.saved[k]
+        for k in range(node.n_out):
+            if node.saved[node.n_in + k] != NULL:
+                kept[id(node), k] = <object> node.saved[node.n_in + k]
+    dtype = str(tensors[0].dtype)
+    at = {}
+    for i in range(plan.n - 1, -1, -1):
+        node = <Node> plan.nodes[i]
+        inputs = []
+        for k in range(node.n_in):
+            if node.parents[k] != NULL:
+                inputs.append(at[id(<object> node.parents[k])])
+                continue
+            value = <object> node.saved[k] if node.saved[k] != NULL else None
+            shape = () if value is None else tuple(value.shape)
+            leaf = GraphNode(len(tape.nodes), None, (), place_or_empty(node), "constant", {}, None, shape, dtype, value, None)
+            tape.nodes.append(leaf)
+            inputs.append(leaf)
+        leafy = bool(node.flags & LEAF)
+        name = names.get(id(node)) or (node.extra.name if node.extra is not None else None)
+        made = GraphNode(len(tape.nodes), None if leafy else <object> node.op, tuple(inputs), place_or_empty(node),
+                         "parameter" if leafy else "op", node_params(node), node, result_shape(node, 0), dtype,
+                         kept.get((id(node), 0)), name)
+        tape.nodes.append(made)
+        at[id(node)] = made
+    return tape
+
+
+cdef object place_or_empty(Node node):
+    return <object> node.scope if node.scope != NULL else ""
+
+
+cdef object node_params(Node node):
+    return <object> node.params if node.params != NULL else {}
 
 
 cdef object key_of(TensorBase t):
@@ -1203,6 +1289,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
             put(&plan.slots[s], g if create_graph else (<TensorBase> g)._data, create_graph)
     for i in range(plan.n):
         widest = max(widest, (<Node> plan.nodes[i]).n_in)
+    cdef PyObject *tapes = mg_here.tapes
     before = mg_here.recording
     into = <PyObject ***> calloc(widest, sizeof(PyObject **))
     apart = <PyObject **> calloc(widest, sizeof(PyObject *))
@@ -1211,6 +1298,8 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
         free(apart)
         raise MemoryError
     mg_here.recording = create_graph
+    if not create_graph:
+        mg_here.tapes = NULL            # the rules' own operations are no part of what a tape watches
     try:
         for i in range(plan.n):
             if not plan.useful[i]:
@@ -1276,6 +1365,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
                 drop(&gs[j])
     finally:
         mg_here.recording = before
+        mg_here.tapes = tapes
         for k in range(widest):
             drop(&apart[k])
         free(apart)
@@ -1325,7 +1415,8 @@ cdef TensorBase owned(TensorBase grad):
     """Give a gradient memory of its own: it may be a broadcast view, or the very array that another operand got."""
     if Py_TYPE(<PyObject *> grad._data) == lane_type and lane.exclusive(<PyObject *> grad._data):
         return grad
-    return wrap(grad._data.copy())
+    # A copy keeps a 0-d array an array; arrays without the method are copied by arithmetic.
+    return wrap(grad._data.copy() if hasattr(grad._data, "copy") else grad._data + 0)
 
 
 cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
@@ -1360,8 +1451,11 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
         if s >= 0:
             put(&plan.slots[s], t, True)
             given.add(s)
+    cdef PyObject *tapes = mg_here.tapes
     before = mg_here.recording
     mg_here.recording = create_graph
+    if not create_graph:
+        mg_here.tapes = NULL
     try:
         for i in range(plan.n - 1, -1, -1):
             node = <Node> plan.nodes[i]
@@ -1385,6 +1479,7 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
                     put(&plan.slots[plan.base[i] + k], leaving[k], True)
     finally:
         mg_here.recording = before
+        mg_here.tapes = tapes
     return [None if s < 0 or plan.slots[s] == NULL else <object> plan.slots[s] for s in ends]
 
 

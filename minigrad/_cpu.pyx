@@ -193,6 +193,15 @@ cdef class CpuLane(Lane):
         return Py_REFCNT(data) == 1 and cnp.PyArray_CHKFLAGS(<cnp.ndarray> data, cnp.NPY_ARRAY_OWNDATA)
 
 
+    cdef bint uniform(self, PyObject **xs, int n):
+        """Whether all arrays are float32, or all float64: then no operand needs a conversion."""
+        cdef int k, kind = precision(<cnp.ndarray> xs[0]) if n else -1
+        for k in range(1, n):
+            if precision(<cnp.ndarray> xs[k]) != kind:
+                return False
+        return kind >= 0
+
+
 cdef object np_ndarray = np.ndarray
 
 
@@ -571,7 +580,9 @@ cdef class GetitemKernel(Kernel):
             return 0
         out = target_for(targets[0], parent.ndim, <cnp.npy_intp *> parent.dims, <cnp.ndarray> gs[0], True,
                          &accumulate)
-        part = (<object> out)[index]
+        # The ellipsis keeps a single element an array, which can be added to.
+        part = (<object> out)[index if type(index) is tuple and Ellipsis in index else
+                              (*index, Ellipsis) if type(index) is tuple else (index, Ellipsis)]
         np_add(part, <object> gs[0], part)
         return 1
 

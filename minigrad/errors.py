@@ -5,6 +5,7 @@ from collections.abc import Sequence
 __all__ = [
     "DTypeError",
     "DeviceError",
+    "FormatError",
     "FormulaError",
     "GradcheckError",
     "GraphError",
@@ -34,6 +35,10 @@ class DeviceError(MinigradError, RuntimeError):
 
 class GraphError(MinigradError, RuntimeError):
     """A graph that cannot be walked: freed nodes, an array changed in place, nothing recorded."""
+
+
+class FormatError(MinigradError, ValueError):
+    """A file or a model from outside whose content is not what its format promises, or more than was allowed."""
 
 
 class FormulaError(MinigradError, ValueError):

@@ -198,7 +198,7 @@ def ctc(
         lengths = as_lengths("ctc: target_lengths", target_lengths, losses.shape[0], targets.shape[1])
         lane = lane_of(data_of(losses))
         return ops.mean(losses / lane.asarray(np.maximum(lengths, 1).astype(losses.dtype)))
-    return losses[0] if single else losses
+    return ops.reshape(losses, ()) if single else losses
 
 
 def _side_by_side(targets: Any, target_lengths: Any, number: int) -> tuple[Any, tuple[int, ...]]:

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._core import OpBase, TensorBase, data_of, tensor
-from .errors import DeviceError, DTypeError, FormulaError, MinigradError, ShapeError, where
+from .errors import DeviceError, DTypeError, FormulaError, MinigradError, ShapeError, UsageError, where
 
 if TYPE_CHECKING:
     from . import formula
@@ -511,8 +511,9 @@ class Op(OpBase):
             kind = type(error)
         elif isinstance(error, IndexError):
             kind = IndexError_
-        elif isinstance(error, ValueError | TypeError):
-            kind = ShapeError if isinstance(error, ValueError) else DTypeError
+        elif isinstance(error, ValueError | TypeError | OverflowError):
+            shapes = any(word in str(error) for word in ("shape", "broadcast", "axis", "axes", "dimension", "size"))
+            kind = ShapeError if shapes else UsageError if isinstance(error, ValueError) else DTypeError
         else:
             return
         reason = str(error)

@@ -445,8 +445,10 @@ class Tensor(TensorBase):
         return _core.data_of(self).__dlpack_device__()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if method != "__call__" or out is not None or kwargs:
-            raise TypeError(f"np.{ufunc.__name__} on tensors takes plain calls only (no out=, where= or .{method})")
+        if out is not None:
+            raise TypeError(f"np.{ufunc.__name__} cannot write a tensor into an array: pass tensor.detach().numpy()")
+        if method != "__call__" or kwargs:
+            raise TypeError(f"np.{ufunc.__name__} on tensors takes plain calls only (no where=, no .{method})")
         op = NUMPY_OPS.get(ufunc.__name__)
         if op is None:
             raise TypeError(_no_record(f"np.{ufunc.__name__}"))
@@ -588,10 +590,9 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
             array.dtype.kind == "f" or (array.dtype.kind in "iu" and requires_grad)
         ):
             array = array.astype(get_default_dtype())
-    array = _supported(array)
     if type(array) is np.ndarray and not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return array
+    return _supported(array)
 
 
 def _supported(array: Any) -> Any:
@@ -600,6 +601,8 @@ def _supported(array: Any) -> Any:
     Raises:
         DTypeError: elements of any other type.
     """
+    if type(array) is np.ndarray and not array.dtype.isnative:
+        raise DTypeError(f"elements of type {array.dtype} are stored in the other byte order: mg.tensor copies them")
     if array_lane(array).kind(array) not in "fib":
         raise DTypeError(
             f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported"

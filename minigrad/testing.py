@@ -42,6 +42,7 @@ DOUBT = 2e-4
 """How far doubt about the differences may widen a tolerance, in shares of the largest derivative: a fifth of 0.1 %."""
 
 WIDTH = 80
+EPS = float(np.finfo(np.float64).eps)
 
 Array = np.ndarray[Any, Any]
 
@@ -262,10 +263,12 @@ class _Map:
     Attributes:
         names: of its inputs.
         arrays: the point, one array per input.
+        eps: relative rounding of what it computes with inside.
     """
 
     names: list[str]
     arrays: list[Array]
+    eps = EPS
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
         """Run it at `arrays`, recorded; return the inputs as leaves and the floating outputs, as tensors."""
@@ -319,7 +322,7 @@ class _Gradient(_Map):
     """The gradient of a fixed combination of another map's outputs."""
 
     def __init__(self, inner: _Map, rng: np.random.Generator) -> None:
-        self.inner, self.names, self.arrays = inner, inner.names, inner.arrays
+        self.inner, self.names, self.arrays, self.eps = inner, inner.names, inner.arrays, inner.eps
         outputs = inner.values(inner.arrays)
         alone = len(outputs) == 1 and outputs[0].size == 1
         self.weights = [np.ones(1) if alone else _signs(rng, y.size) for y in outputs]
@@ -349,7 +352,7 @@ class _Tangent(_Map):
     """The derivative of another map along a fixed direction."""
 
     def __init__(self, inner: _Map, rng: np.random.Generator) -> None:
-        self.inner, self.names, self.arrays = inner, inner.names, inner.arrays
+        self.inner, self.names, self.arrays, self.eps = inner, inner.names, inner.arrays, inner.eps
         self.moves = [_signs(rng, x.size) for x in inner.arrays]
 
     def _push(self, arrays: Sequence[Array], create_graph: bool) -> tuple[list[Any], list[Any]]:
@@ -383,8 +386,8 @@ STOPS = (4, 7, 10, 13)
 class _Slope:
     """Numeric derivatives of a vector along one direction, element by element.
 
-    ``error`` estimates what the extrapolation left; ``noise`` is what rounding costs at the steps used; ``gap`` is the
-    difference between the slopes on both sides of a kink (the slope itself at a jump), 0 where the function is smooth.
+    ``error`` estimates what extrapolation and rounding left; ``noise`` is what rounding to float64 alone costs; ``gap``
+    is the difference between the slopes on both sides of a kink (the slope itself at a jump), 0 where all is smooth.
     """
 
     value: Array
@@ -421,7 +424,7 @@ def _slope(phi: Callable[[float], Array], centre: Array, eps: Array) -> _Slope:
                 doubt = np.maximum(abs(row[j + 1] - row[j]), abs(row[j + 1] - coarse)) + rough
                 better = doubt < error
                 value, error = np.where(better, row[j + 1], value), np.where(better, doubt, error)
-                noise = np.where(better, rough, noise)
+                noise = np.where(better, rough * (EPS / eps), noise)
             gap_before, gap_row = gap_row, [(up - 2 * centre + down) / h]
             for j, coarse in enumerate(gap_before[:2]):
                 gap_row.append(gap_row[j] + (gap_row[j] - coarse) / (4.0 ** (2 * j + 1) - 1))
@@ -487,7 +490,7 @@ class _Check:
         self.ends = np.cumsum([0, *self.sizes])
         self.centre = subject.flat(subject.arrays)
         precision = [np.finfo(str(_core.data_of(y).dtype)).eps for y in self.outputs]
-        self.eps = np.repeat(precision, self.sizes)
+        self.eps = np.maximum(np.repeat(precision, self.sizes), subject.eps)
 
     def pull(self, cotangent: Array) -> list[Array]:
         """Return the vector-Jacobian product for every input, flat."""
@@ -668,7 +671,7 @@ class _Check:
         products = [pulled[p] * t for p, t in ts.items()]
         back, ahead = sum(float(part.sum()) for part in products), float(g @ pushed)
         size = sum(float(abs(part).sum()) for part in products) + float(abs(g) @ abs(pushed))
-        precision = float(self.eps.max(initial=0.0)) / np.finfo(np.float64).eps
+        precision = float(self.eps.max(initial=0.0)) / EPS
         allowed = DUALITY * precision * size + np.finfo(np.float64).tiny
         apart = abs(back - ahead)
         shape = (sum(x.size for x in self.map.arrays),)
@@ -878,6 +881,9 @@ class _Subject(_Map):
                     f"f cannot be checked in float64: {error}. An array or cast inside of it is float32: make it "
                     "float64, or hand it in as an input"
                 ) from error
+        if any(y.dtype == np.float32 for call in watch.calls for y in call.outputs):
+            self.eps = float(np.finfo(np.float32).eps)
+            self.notes.append("f casts to float32 inside: its differences are good to few digits")
         again = {id(x.node) for x in watch.leaves(outputs)}
         fresh = [x for x in self.all_closed if id(x.node) not in again]
         if fresh:

@@ -515,3 +515,33 @@ def test_errors_name_operation_operands_and_scope():
         assert part in str(info.value)
     with pytest.raises(ShapeError, match=r"add.*\(3, 5\).*\(7, 2\)"):
         x + w
+
+
+# --- tapes and sweeps -----------------------------------------------------------------------------------------
+
+
+def test_a_backward_pass_leaves_no_trace_on_the_tape():
+    x = leaf(3, 5)
+    with mg.Tape() as tape:
+        y = mg.softmax(x).mean() + mg.concatenate([x, x]).sum()
+        before = len(tape.nodes)
+        y.backward()
+    assert len(tape.nodes) == before
+
+
+def test_a_tape_from_a_graph():
+    w, x = leaf(5, 7, name="W"), leaf(3, 5, seed=1)
+    with mg.scope("t=2"):
+        h = mg.tanh(x.detach() @ w)
+    y = (h * h).sum()
+    y.backward(retain_graph=True)
+    tape = mg.Tape.from_graph(y)
+    assert [n.op for n in tape.nodes] == ["parameter", "constant", "matmul", "tanh", "mul", "sum"]
+    names = {n.op: n for n in tape.nodes}
+    assert names["parameter"].name == "W" and names["parameter"].shape == (5, 7)
+    assert [n.id for n in names["mul"].inputs] == [3, 3]
+    assert names["tanh"].time == 2 and names["mul"].time is None
+    np.testing.assert_array_equal(names["tanh"].value, h.numpy())
+    np.testing.assert_array_equal(names["parameter"].grad, w.grad.numpy())
+    assert names["matmul"].value is None and names["matmul"].shape == (3, 7)
+    assert mg.render(y, format="svg", engine="own").data.startswith("<svg")

@@ -50,9 +50,9 @@ def test_own_texts_are_trained_without_a_promise(example, capsys):
     assert "minigrad render-graph lstm --weights deep/down/lstm.npz" in capsys.readouterr().out
 
 
-def test_time_is_up(example):
-    losses = [1.0]
-    assert list(example.progress(1000, 0.0, losses)) == [0]
+def test_time_is_up(example, capsys):
+    assert list(example.progress(1000, 0.0, [1.0])) == [0]
+    assert "time is up after 1 of 1000 steps" in capsys.readouterr().out
 
 
 def test_the_entropy_of_frequencies(example):
@@ -67,7 +67,13 @@ def test_without_the_bible_the_demo_says_what_it_reads(example, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"), [([], "give --demo, or --text FILE"), (["--text", "text.txt", "--window", "9999"], "too few")]
+    ("argv", "words"),
+    [
+        ([], "give --demo, or --text FILE"),
+        (["--text", "text.txt", "--window", "9999"], "too few for a window of 9999"),
+        (["--text", "absent.txt"], "cannot read absent.txt"),
+        (["--demo", "--steps", "0"], "0 is not positive"),
+    ],
 )
 def test_bad_calls(example, capsys, argv, words):
     with pytest.raises(SystemExit) as left:

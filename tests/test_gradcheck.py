@@ -39,13 +39,13 @@ def wrong(name: str, operand: str, rule: str, table: str = "rules") -> Iterator[
 # --- the differences, against closed forms -------------------------------------------------------------------
 
 
-def numeric(f: Callable[[Array], Array], x: Array, scale: float = 1.0) -> testing._Slope:
+def numeric(f: Callable[[Array], Array], x: Array, scale: float = 1.0, eps: float = EPS) -> testing._Slope:
     """Return the columns of f's Jacobian as differences give them."""
     centre = f(x)
     columns = []
     for k in range(x.size):
         e = np.eye(x.size)[k].reshape(x.shape) * scale
-        columns.append(testing._slope(lambda s, e=e: f(x + s * e), centre, np.full(centre.shape, EPS)))
+        columns.append(testing._slope(lambda s, e=e: f(x + s * e), centre, np.full(centre.shape, eps)))
     parts = zip(*[(c.value, c.error, c.noise, c.gap) for c in columns], strict=True)
     value, error, noise, gap = (np.array(part).T / scale for part in parts)
     return testing._Slope(value, error, noise, gap)
@@ -117,11 +117,13 @@ def test_the_caller_may_choose_the_coarsest_step() -> None:
 
 def test_differences_that_rounding_spoils_excuse_nothing_and_say_so() -> None:
     def f(x: Any) -> Any:
-        return ((x + 3e4).to("float32").to("float64") - 3e4) * x
+        return ((x + 300).to("float32").to("float64") - 300) * 3
 
     with pytest.raises(GradcheckError) as caught:
         gradcheck(f, normal(3))
     assert "the differences are unsure by" in " ".join(str(caught.value).split())
+    with wrong("tanh", "x", "1.001 * (1 - y) * (1 + y)"), pytest.raises(GradcheckError):
+        gradcheck(lambda x: (mg.tanh(x) + 300).to("float32"), normal(3))
 
 
 @pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5, 1e-6])
@@ -151,12 +153,20 @@ def test_differences_know_a_jump() -> None:
         assert numeric(f, np.array([0.0])).gap[0, 0] > 1e6
 
 
-def test_rounding_is_no_kink() -> None:
+def test_a_staircase_of_rounding_is_neither_a_kink_nor_flat() -> None:
     def noisy(x: Array) -> Array:
         return (np.sin(x).astype(np.float32) * 3).astype(np.float64)
 
     for seed in range(20):
-        assert (numeric(noisy, normal(7, seed=seed)).gap == 0).all()
+        x = normal(7, seed=seed)
+        found = numeric(noisy, x, eps=np.finfo(np.float32).eps)
+        assert (found.gap == 0).all()
+        assert (numeric(noisy, x).gap == 0).all()  # also where nobody said how coarse the rounding is
+        assert abs(found.value - np.diag(3 * np.cos(x))).max() < 1e-3
+    report = gradcheck(lambda x: mg.tanh(x.to("float32")).to("float64"), normal(7))
+    assert report.notes == ["f casts to float32 inside: its differences are good to few digits"]
+    with wrong("tanh", "x", "1.001 * (1 - y) * (1 + y)"), pytest.raises(GradcheckError):
+        gradcheck(lambda x: mg.tanh(x.to("float32")).to("float64"), normal(7))
 
 
 # --- what is right passes ------------------------------------------------------------------------------------

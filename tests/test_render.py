@@ -411,7 +411,7 @@ def test_wrong_options(options, message, tmp_path, monkeypatch):
 
 
 def test_only_tapes_and_views():
-    with pytest.raises(UsageError, match="not list"):
+    with pytest.raises(UsageError, match="tensor nor a view: list"):
         render([])
     assert render(view_of(tapes.rnn(2), show=("shape",)), engine="own").data == render(tapes.rnn(2), engine="own").data
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad._core import Tape, TensorBase
 from minigrad.errors import UsageError
 
 SHOW = ("shape", "value", "grad", "local")
@@ -197,14 +198,19 @@ def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View]
     """Return the plain-data picture of a tape.
 
     Args:
-        tape: anything with `.nodes` in creation order, as `minigrad.Tape` has.
+        tape: anything with `.nodes` in creation order, as `minigrad.Tape` has; or a tensor, whose graph then is
+            drawn with what the engine kept of it (no names of intermediate values, few values).
         show: which of `SHOW` to carry; summaries of values and gradients cost a pass over each array.
         fold_with: folds the structure before any array is looked at, so that elided nodes cost nothing.
 
     Raises:
-        UsageError: `show` has an unknown word.
+        UsageError: `show` has an unknown word, or `tape` is no tape.
     """
     show = checked_show(show)
+    if isinstance(tape, TensorBase):
+        tape = Tape.from_graph(tape)
+    elif not hasattr(tape, "nodes"):
+        raise UsageError(f"neither a tape, a tensor nor a view: {type(tape).__name__}; record with minigrad.Tape()")
     recorded = list(tape.nodes)
     position = {node.id: i for i, node in enumerate(recorded)}
     consumers = Counter(parent.id for node in recorded for parent in node.inputs)

@@ -11,7 +11,7 @@ from ..errors import DTypeError, ShapeError
 from ..op import lane_of
 from ..ops._lengths import as_lengths, within
 from ..tensor import Tensor, as_tensor
-from .layers import Linear
+from .layers import Linear, check_sizes
 from .module import Module
 
 __all__ = ["AdditiveAttention", "DotProductAttention"]
@@ -142,6 +142,7 @@ class AdditiveAttention(Attention):
         self, query_size: int, key_size: int, hidden_size: int, device: str | None = None, dtype: Any = None
     ) -> None:
         super().__init__()
+        check_sizes("AdditiveAttention", query_size=query_size, key_size=key_size, hidden_size=hidden_size)
         self.query = Linear(query_size, hidden_size, bias=False, device=device, dtype=dtype)
         self.key = Linear(key_size, hidden_size, bias=False, device=device, dtype=dtype)
         self.energy = Linear(hidden_size, 1, bias=False, device=device, dtype=dtype)

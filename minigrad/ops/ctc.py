@@ -148,7 +148,7 @@ def _walk(emissions: Any, alive: Any, skips: Any, at: Any) -> tuple[list[Any], l
     arrivals, presences = [], []
     for t in range(emissions.shape[0]):
         arrivals.append(_arrive(at, skips))
-        at = where(alive[t], arrivals[-1] + emissions[t], at)
+        at = where(alive[t, ...], arrivals[-1] + emissions[t, ...], at)
         presences.append(at)
     return arrivals, presences, _arrive(at, skips)
 
@@ -189,7 +189,7 @@ def occupancy(
     )
     total = getitem(last, lattice.exits)
     impossible = data_of(total) < IMPOSSIBLE
-    through = stack(arrivals)[:, :number] + flip(stack(presences)[:, number:], (0, 2))
+    through = stack(arrivals)[:, :number, :] + flip(stack(presences)[:, number:, :], (0, 2))
     shares = exp(through - where(impossible, 0, total)[None, :, None])
     if not zero_infinity:
         shares = where(impossible[None, :, None], math.nan, shares)

@@ -112,6 +112,34 @@ elu = elementwise(
     floats=True,
     doc="Exponential linear unit (Clevert et al. 2016).",
 )
+thresholded_relu = elementwise(
+    "thresholded_relu(x; alpha=1.0)",
+    value="where(x >= alpha, x, 0)",
+    d_x="where(x >= alpha, 1, 0)",
+    floats=True,
+    doc="x from the threshold alpha on, else 0 (Konda et al. 2014).",
+)
+hard_sigmoid = elementwise(
+    "hard_sigmoid(x; alpha=0.2, beta=0.5)",
+    value="maximum(minimum(alpha * x + beta, 1), 0)",
+    d_x="where(alpha * x + beta > 0, where(alpha * x + beta < 1, alpha, 0), 0)",
+    floats=True,
+    doc="A line held between 0 and 1; derivative 0 at the bounds.",
+)
+softsign = elementwise(
+    "softsign(x)",
+    value="x / (1 + abs(x))",
+    d_x="1 / ((1 + abs(x)) * (1 + abs(x)))",
+    floats=True,
+    doc="x over one plus its absolute value.",
+)
+scaled_tanh = elementwise(
+    "scaled_tanh(x; alpha=1.0, beta=1.0)",
+    value="alpha * tanh(beta * x)",
+    d_x="alpha * beta * (1 - tanh(beta * x)) * (1 + tanh(beta * x))",
+    floats=True,
+    doc="Hyperbolic tangent, stretched along both axes.",
+)
 silu = elementwise(
     "silu(x)",
     value="x * sigmoid(x)",

@@ -308,6 +308,8 @@ def einsum(subscripts: str, *xs: Any) -> Any:
 
 
 def _with_shapes(operands: tuple[Any, ...], axis: int) -> dict[str, Any]:
+    if axis is None:
+        raise UsageError("axis=None is not supported: flatten the tensors, then join them")
     return {"axis": axis, "shapes": tuple(shape_of(x) for x in operands)}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from minigrad.errors import UsageError
@@ -110,11 +112,9 @@ def render(
 
     if isinstance(source, View):
         view = shorten(source)
-    elif hasattr(source, "nodes"):
+    else:
         carried = ("shape", "value", "grad", "local") if kind in ("html", "json") else shown
         view = view_of(source, show=carried, fold_with=shorten)
-    else:
-        raise UsageError(f"render takes a tape or a view, not {type(source).__name__}: record with minigrad.Tape()")
 
     svg, who = None, "none"
     data: str | bytes
@@ -166,3 +166,13 @@ def _description(view: View) -> str:
     if parameters:
         parts.append("parameters " + ", ".join(parameters))
     return "; ".join(parts) + "."
+
+
+class _CallableModule(ModuleType):
+    """``minigrad.render(tape, …)`` and ``import minigrad.render`` are one name: the package answers calls with its function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Rendered:
+        return render(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,76 @@
+"""What readers and writers of files share: optional libraries, limits on size, and writes that leave no half files."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FormatError, MissingExtraError, UsageError
+from ..tensor import Tensor
+
+__all__ = ["as_array", "atomic_write", "library", "read_limited"]
+
+
+def library(name: str, what: str, extra: str) -> Any:
+    """Import an optional library.
+
+    Raises:
+        MissingExtraError: it is not installed; the message says what needs it and how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(what, extra) from error
+
+
+def read_limited(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the content of a file, whose size is looked at before memory is taken.
+
+    Raises:
+        FormatError: the file is larger than `max_bytes`.
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise FormatError(f"{path} has {size} bytes; at most {max_bytes} are read: raise max_bytes if that is meant")
+        # One byte more than allowed: a pipe or a growing file does not say its size.
+        data = file.read(max_bytes + 1) if size == 0 else file.read(size)
+    if len(data) > max_bytes:
+        raise FormatError(f"{path} has more than {max_bytes} bytes: raise max_bytes if that is meant")
+    return data
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that its name always stands for the old content or the whole new one."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor, an array or another library's CPU tensor as a NumPy array of numbers.
+
+    Raises:
+        UsageError: anything else; `name` is in the message.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach()
+    if isinstance(value, Tensor):
+        return value.cpu().numpy()
+    array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{name} is no array of numbers but {type(value).__name__}")
+    return array
