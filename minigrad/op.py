@@ -142,12 +142,12 @@ class Rule:
         """Evaluate the rule; `values` looks up the names that it needs, `page` the functions."""
         return self._call(page, *[values(name) for name in self.names])
 
-    @property
+    @cached_property
     def text(self) -> str | None:
         """The rule as text; None for a callable of which nothing is said."""
         return None if self.said is None else formula.to_text(self.said)
 
-    @property
+    @cached_property
     def latex(self) -> str | None:
         """The rule as LaTeX; None for a callable of which nothing is said."""
         return None if self.said is None else formula.to_latex(self.said)
@@ -512,7 +512,7 @@ class Op(OpBase):
         elif isinstance(error, IndexError):
             kind = IndexError_
         elif isinstance(error, ValueError | TypeError | OverflowError):
-            shapes = any(word in str(error) for word in ("shape", "broadcast", "axis", "axes", "dimension", "size"))
+            shapes = any(word in str(error) for word in ("shape", "broadcast", "axis", "axes", "dimension", "size", "empty"))
             kind = ShapeError if shapes else UsageError if isinstance(error, ValueError) else DTypeError
         else:
             return

@@ -148,6 +148,12 @@ def test_one_sequence_without_a_batch() -> None:
         assert not differences("mean", losses.ctc(x, targets, frames, labels).numpy(), want / 2, 1e-13)
 
 
+def test_labels_of_a_small_integer_type() -> None:
+    x = normal(3, 1, 300)
+    want = losses.ctc(x, [[7, 5]], [3], [2], blank=299).item()
+    assert losses.ctc(x, np.array([[7, 5]], "uint8"), [3], [2], blank=299).item() == want
+
+
 def test_without_sequences_or_frames() -> None:
     assert losses.ctc(np.zeros((5, 0, 3)), np.zeros((0, 2), int), [], [], reduction="none").shape == (0,)
     leaf = mg.tensor(np.zeros((0, 2, 3)), requires_grad=True)
@@ -187,6 +193,13 @@ def test_classes_that_are_impossible(dtype: str) -> None:
     x[:, 1] = -INF
     assert losses.ctc(x, [1], 5, 1).item() == INF
     assert losses.ctc(x, [1], 5, 1, zero_infinity=True).item() == 0
+
+
+def test_second_derivatives_beside_impossible_classes() -> None:
+    never = np.zeros((5, 4), bool)
+    never[2, :3] = never[4, 0] = True  # at t = 2 no state before the last label, and at t = 3 no way into those
+    f = vjp_of(lambda x: losses.ctc(mg.where(never, -INF, x), [1, 2, 3], 5, 3), 1)
+    assert not jacobian_errors("the vjp of ctc", f, [normal(5, 4), np.array(0.7)], 1e-7)
 
 
 def test_nan_is_not_hidden() -> None:
@@ -424,6 +437,11 @@ def test_equally_likely_sequences_come_in_order() -> None:
     want = [([], math.log(0.25)), ([1], math.log(0.25)), ([2], math.log(0.25))]
     assert decode.ctc_beam(even, beam=3, top=3) == want
     assert decode.ctc_beam(even, beam=3, top=3, blank=3) == [([], want[0][1]), ([0], want[0][1]), ([1], want[0][1])]
+    late = np.log([[1e-300, 0.5, 0.5], [1e-300, 0.5, 0.5]])
+    found = decode.ctc_beam(late, beam=8, top=4)
+    assert len({score for _, score in found}) == 1
+    assert [labels for labels, _ in found] == [[1], [1, 2], [2], [2, 1]]
+    assert decode.ctc_beam(late, beam=4, top=2) == found[:2]
 
 
 def test_a_beam_for_each_sequence() -> None:

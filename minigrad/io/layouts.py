@@ -38,7 +38,8 @@ ONNX = {"rnn": "h", "gru": "zrn", "lstm": "iofg"}
 KERAS = {"rnn": "h", "gru": "zrn", "lstm": "ifgo"}
 PEEPHOLES_HERE, PEEPHOLES_ONNX = "ifo", "iof"
 
-KEY = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_ph)_l(0|[1-9]\d{0,5})(_reverse)?")
+WORDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ph")
+KEY = re.compile(rf"({'|'.join(WORDS)})_l(0|[1-9]\d{{0,5}})(_reverse)?")
 
 
 class Part(NamedTuple):
@@ -122,11 +123,11 @@ def _read(state: Mapping[str, Any], unit: str, prefix: str) -> list[Layer]:
     matches = [match for match in found.values() if match]
     layers = {int(match[2]) for match in matches}
     directions = 2 if any(match[3] for match in matches) else 1
+    present = {match[1] for match in matches}
     words = ["weight_ih", "weight_hh"]
-    words += ["bias_ih", "bias_hh"] if any(match[1].startswith("bias") for match in matches) else []
-    words += ["weight_ph"] if any(match[1] == "weight_ph" for match in matches) else []
-    count = next(k for k in range(len(layers) + 1) if k not in layers) if layers else 1
-    count = count + 1 if max(layers, default=0) >= count else count
+    words += ["bias_ih", "bias_hh"] if present & {"bias_ih", "bias_hh"} else []
+    words += ["weight_ph"] if "weight_ph" in present else []
+    count = max(1, len(layers))  # a number that is left out shows as missing keys
     lost = [
         prefix + word + suffix
         for k in range(count)
@@ -140,30 +141,27 @@ def _read(state: Mapping[str, Any], unit: str, prefix: str) -> list[Layer]:
     for k in range(count):
         read.append([])
         for suffix in _suffixes(k, directions):
-            names = {word: prefix + word + suffix for word in words}
-            part = {word: _array(name, own[word + suffix]) for word, name in names.items()}
-            hidden = _hidden(names["weight_hh"], part["weight_hh"], gates, 1)
-            first = read[0][0] if read[0] else None
-            if first is not None:
-                _expect(names["weight_hh"], part["weight_hh"], *first.hh.shape)
-            inputs = part["weight_ih"].shape[-1] if first is None or k == 0 else directions * hidden
-            if first is not None and k == 0:
-                inputs = first.ih.shape[1]
-            _expect(names["weight_ih"], part["weight_ih"], gates * hidden, inputs)
-            for word in words[2:]:
-                _expect(names[word], part[word], (3 if word == "weight_ph" else gates) * hidden)
-            read[k].append(Part(*(part.get(w) for w in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ph"))))
+            part = {word: _array(prefix + word + suffix, own[word + suffix]) for word in words}
+            hidden = _hidden(prefix + "weight_hh" + suffix, part["weight_hh"], gates, 1)
+            first = read[0][0] if read[0] else Part(part["weight_ih"], part["weight_hh"])
+            shapes = {
+                "weight_ih": (gates * hidden, directions * hidden if k else first.ih.shape[-1]),
+                "weight_hh": tuple(first.hh.shape),
+                "weight_ph": (3 * hidden,),
+            }
+            for word in words:
+                _expect(prefix + word + suffix, part[word], *shapes.get(word, (gates * hidden,)))
+            read[k].append(Part(*(part.get(word) for word in WORDS)))
     return read
 
 
 def _written(layers: Sequence[Layer], prefix: str) -> dict[str, Any]:
     """Return the state dictionary of parameters by layer and direction."""
-    words = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ph")
     return {
         prefix + word + suffix: value
         for k, layer in enumerate(layers)
         for suffix, part in zip(_suffixes(k, len(layer)), layer, strict=True)
-        for word, value in zip(words, part, strict=True)
+        for word, value in zip(WORDS, part, strict=True)
         if value is not None
     }
 

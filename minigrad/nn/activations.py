@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import ops
 from ..errors import UsageError
 from ..op import PAGE
 from ..tensor import Tensor
@@ -57,7 +56,7 @@ def activation(given: Activation) -> Map:
         known = {op.name.replace("_", ""): op for op in PAGE.records.values() if _is_activation(op)}
         if word not in known:
             raise UsageError(f"there is no activation {name!r}; a few that there are: Sigmoid, Tanh, Relu, HardSigmoid")
-        function, parameters = getattr(ops, known[word].name), list(known[word].params)
+        function, parameters = known[word], list(known[word].params)
     if len(values) > len(parameters):
         takes = " and ".join(parameters) or "no values"
         raise UsageError(f"the activation {name} takes {takes}, not {values}")

@@ -55,6 +55,7 @@ def _lattice(
     room = targets.shape[1]
     states = 2 * room + 1
     inside = xp.asarray(within(target_lengths, room))
+    targets = xp.astype(targets, xp.int64)  # small integers may not hold the blank
     symbols = xp.where(inside, targets, xp.full_like(targets, blank))
     pairs = xp.stack([xp.full_like(symbols, blank), symbols], axis=2)
     last_blank = xp.full((number, 1), blank, dtype=targets.dtype)
@@ -116,8 +117,7 @@ def _ctc(
 
     at = lattice.starts
     for t in range(emissions.shape[0]):
-        emitted = xp.where(emissions[t, :, :] < NEVER, never, emissions[t, :, :])
-        at = xp.where(lattice.alive[t, :, :], arrive(at) + emitted, at)
+        at = xp.where(lattice.alive[t, :, :], arrive(at) + emissions[t, :, :], at)
     total = arrive(at)[lattice.exits]
     return xp.where(total < IMPOSSIBLE, 0.0 if zero_infinity else math.inf, -total)
 
@@ -134,9 +134,8 @@ def _like(log_probs: Any, array: Any) -> Any:
 def _emissions(log_probs: Any, lattice: Lattice) -> Any:
     """Return what each state emits at each frame: (T, N, L)."""
     emissions = getitem(log_probs, lattice.picked)
-    # Frames beyond the end may hold anything, even NaN: they are taken out before anything is computed of them.
-    ignored = ~lattice.alive | (data_of(emissions) < NEVER)
-    return where(_like(log_probs, ignored), NEVER, emissions)
+    # The derivative of logsumexp is NaN where all three ways into a state are -inf.
+    return where(_like(log_probs, data_of(emissions) < NEVER), NEVER, emissions)
 
 
 def _walk(emissions: Any, alive: Any, skips: Any, at: Any) -> tuple[list[Any], list[Any], Any]:
