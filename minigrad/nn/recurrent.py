@@ -1,186 +1,30 @@
-"""Recurrent units and layers as compositions of the page's operations, with PyTorch's arguments, shapes and names.
+"""Layers and cells of recurrent units, with PyTorch's arguments, shapes and names and the options of the literature.
 
-A unit is written once, gate by gate. A layer cuts its parameters into gates once per sequence, for all steps:
-
-    weight_ih (G*H, I)  ┐  rows of the     ┌ x[t] ──► affine ┐
-    bias_ih   (G*H,)    ┘  gate         ──►│                 + ──► σ or tanh ──► h[t], c[t]
-    weight_hh (G*H, H)  ┐  rows of the     │                 │
-    bias_hh   (G*H,)    ┘  gate         ──►└ h[t-1] ► affine ┘
-
-While a tape watches, steps and gates open scopes and values get names; otherwise nothing of that happens,
-and the two biases of a gate are added up beforehand.
+The equations stand in :mod:`minigrad.nn.units`. Here units get parameters and initial states, are stacked in layers and
+directions, and run over sequences of one batch that may end at different steps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
 
 from .. import _core, ops
+from ..backend import array_lane
 from ..errors import ShapeError, UsageError
-from ..tensor import Tensor, as_tensor, zeros
+from ..ops._lengths import as_lengths, within
+from ..tensor import Tensor, as_tensor, no_grad, zeros
 from . import init
+from .activations import Activation
 from .layers import check_probability, check_sizes, dropped, new_parameter
-from .module import Module, Parameter
+from .module import Module
+from .units import QUIET, VARIANTS, ElmanUnit, GRUUnit, LSTMUnit, Quiet, State, Step, Told, Unit, Weights
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
-
-State = tuple[Tensor, ...]
-"""What a unit hands to its next step: (h,), or (h, c) of an LSTM; each (N, H), or (H,) without a batch."""
-
-Map = Callable[[Tensor], Tensor]
-"""A map of tensors that keeps all axes but the last."""
-
-Pair = tuple[Map, Map]
-"""What a gate does with the input, and with the state."""
-
-NOTHING = contextlib.nullcontext()
-
-
-class Weights(NamedTuple):
-    """Parameters of one unit: input to gates, state to gates, their biases, and the projection of h."""
-
-    ih: Parameter  # (G*H, I)
-    hh: Parameter  # (G*H, P), P the size of h
-    b_ih: Parameter | None  # (G*H,)
-    b_hh: Parameter | None  # (G*H,)
-    hr: Parameter | None  # (P, H)
-
-
-def affine(weight: Tensor, bias: Tensor | None) -> Map:
-    """Return ``x -> x @ mT(weight) + bias``; without a bias, weight is transposed once for all steps."""
-    if bias is None:
-        turned = ops.mT(weight)
-        return lambda x: ops.matmul(x, turned)
-    return lambda x: ops.affine(x, weight, bias)
-
-
-class Quiet:
-    """How a step works when nobody watches: it just computes."""
-
-    def scope(self, word: str) -> Any:
-        """Open no scope."""
-        return NOTHING
-
-    def name(self, x: Tensor, word: str) -> Tensor:
-        """Return x."""
-        return x
-
-    def gate(self, words: tuple[str, str], squash: Map, maps: Pair, x: Tensor, h: Tensor) -> Tensor:
-        """Return the squashed sum of the shares of input and state."""
-        return squash(maps[0](x) + maps[1](h))
-
-
-class Told(Quiet):
-    """How a step works while a tape watches: a scope for each gate; names like ``f[3]``, ``f`` outside of sequences."""
-
-    def __init__(self, t: int | None = None) -> None:
-        self.ending = "" if t is None else f"[{t}]"
-
-    def scope(self, word: str) -> Any:
-        """Open a scope."""
-        return _core.scope(word)
-
-    def name(self, x: Tensor, word: str) -> Tensor:
-        """Name a value and return it."""
-        x.name = word + self.ending
-        return x
-
-    def gate(self, words: tuple[str, str], squash: Map, maps: Pair, x: Tensor, h: Tensor) -> Tensor:
-        """Return the squashed sum of the shares of input and state."""
-        with _core.scope(words[1]):
-            return self.name(squash(maps[0](x) + maps[1](h)), words[0])
-
-
-QUIET = Quiet()
-
-
-# --- units --------------------------------------------------------------------------------------------------
-
-
-class Unit:
-    """Equations of a recurrent unit, its states, and its gates in the order of the parameters' rows."""
-
-    gates: ClassVar[tuple[tuple[str, str], ...]]  # (letter, name)
-    states: ClassVar[tuple[str, ...]]
-    one_bias: ClassVar[bool] = True  # whether the two biases of a gate meet in a sum, and could be one
-
-    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
-        """Return the next state from the input and, for each gate, the maps of input and state."""
-        raise NotImplementedError
-
-    def maps(self, w: Weights, watched: bool) -> list[Pair]:
-        """Cut the parameters into gates."""
-        b_ih: Tensor | None = w.b_ih
-        b_hh: Tensor | None = w.b_hh
-        if not watched and self.one_bias and b_ih is not None and b_hh is not None:
-            b_ih, b_hh = b_ih + b_hh, None
-        size = w.ih.shape[0] // len(self.gates)
-
-        def cut(tensor: Tensor | None, k: int) -> Any:
-            if tensor is None or len(self.gates) == 1:
-                return tensor
-            part = tensor[k * size : (k + 1) * size]
-            if watched:
-                part.name = f"{tensor.name}[{self.gates[k][0]}]"
-            return part
-
-        return [
-            (affine(cut(w.ih, k), cut(b_ih, k)), affine(cut(w.hh, k), cut(b_hh, k))) for k in range(len(self.gates))
-        ]
-
-
-class ElmanUnit(Unit):
-    """h' = f(W x + b + U h + b'), f one of tanh and relu: one layer without gates, so without gate scopes."""
-
-    gates = (("h", "state"),)
-    states = ("h",)
-
-    def __init__(self, nonlinearity: str) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise UsageError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
-        self.activation = ops.tanh if nonlinearity == "tanh" else ops.relu
-
-    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
-        """Add and squash."""
-        ((from_x, from_h),) = maps
-        return (how.name(self.activation(from_x(x) + from_h(state[0])), "h"),)
-
-
-class LSTMUnit(Unit):
-    """i, f, o = σ(W x + b + U h + b') and g = tanh(…) alike; c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c')."""
-
-    gates = (("i", "input gate"), ("f", "forget gate"), ("g", "cell gate"), ("o", "output gate"))
-    states = ("h", "c")
-
-    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
-        """Four layers, three of them σ; then five pointwise operations."""
-        h, c = state
-        i = how.gate(self.gates[0], ops.sigmoid, maps[0], x, h)
-        f = how.gate(self.gates[1], ops.sigmoid, maps[1], x, h)
-        g = how.gate(self.gates[2], ops.tanh, maps[2], x, h)
-        o = how.gate(self.gates[3], ops.sigmoid, maps[3], x, h)
-        c = how.name(f * c + i * g, "c")
-        return how.name(o * ops.tanh(c), "h"), c
-
-
-class GRUUnit(Unit):
-    """r, z = σ(W x + b + U h + b'); n = tanh(W x + b + r ⊙ (U h + b')); h' = (1 - z) ⊙ n + z ⊙ h."""
-
-    gates = (("r", "reset gate"), ("z", "update gate"), ("n", "new gate"))
-    states = ("h",)
-    one_bias = False
-
-    def step(self, x: Tensor, state: State, maps: Sequence[Pair], how: Quiet) -> State:
-        """Three layers, two of them σ; the reset gate acts after the product with U."""
-        (h,) = state
-        r = how.gate(self.gates[0], ops.sigmoid, maps[0], x, h)
-        z = how.gate(self.gates[1], ops.sigmoid, maps[1], x, h)
-        from_x, from_h = maps[2]
-        n = how.gate(self.gates[2], ops.tanh, (from_x, lambda h: r * from_h(h)), x, h)
-        return (how.name((1 - z) * n + z * h, "h"),)
 
 
 # --- what cells and layers share ---------------------------------------------------------------------------
@@ -190,49 +34,137 @@ class Recurrent(Module):
     """Parameters of recurrent units and the checks of what is passed in."""
 
     unit: Unit
+    plain: ClassVar[dict[str, Any]]  # options of the unit and their defaults
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
+    def __init__(self, unit: Unit, input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> None:
         super().__init__()
-        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
-        self.input_size, self.hidden_size, self.bias = int(input_size), int(hidden_size), bool(bias)
+        who = type(self).__name__
+        check_sizes(who, input_size=input_size, hidden_size=hidden_size)
+        for word in ("clip", "cell_clip"):
+            bound = options.get(word)
+            if bound is not None and not bound > 0:
+                raise UsageError(f"{who}: {word} is a positive bound or None, not {bound!r}")
+        for word in ("recurrent_dropout", "weight_drop"):
+            check_probability(f"{who}: {word}", options.get(word, 0.0))
+        for p in unit.zoneout:
+            check_probability(f"{who}: zoneout", p)
+        self.unit, self.input_size, self.hidden_size = unit, int(input_size), int(hidden_size)
+        self.bias = bool(bias)
+        for word, value in options.items():
+            setattr(self, word, value)
+        forget = options.get("forget_bias")
+        if forget is not None and not bias:
+            raise UsageError(f"{who}: forget_bias={forget} needs bias=True")
+        if forget is not None and isinstance(unit, LSTMUnit) and (unit.coupled or unit.variant == "NFG"):
+            raise UsageError(f"{who}: forget_bias={forget} needs a forget gate of its own, which this unit has not")
 
-    def _own(self, suffix: str, inputs: int, outputs: int, projected: bool, dtype: Any, device: str | None) -> None:
+    def _own(self, suffix: str, inputs: int, outputs: int, dtype: Any, device: str | None) -> None:
         """Register the parameters of one unit, in PyTorch's order."""
-        rows = len(self.unit.gates) * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, outputs)}
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        if projected:
-            shapes["weight_hr"] = (outputs, self.hidden_size)
-        for word, shape in shapes.items():
+        for word, shape in self.unit.shapes(inputs, self.hidden_size, outputs, self.bias).items():
             self.register_parameter(word + suffix, new_parameter(shape, dtype, device))
 
     def _weights(self, suffix: str) -> Weights:
-        words = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return Weights(*[self._parameters.get(word + suffix) for word in words])
+        return Weights(*[self._parameters.get(word + suffix) for word in Weights._fields])
 
     def reset_parameters(self) -> None:
-        """Draw new starting values, uniform within 1 / sqrt(hidden_size)."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            init.uniform_(parameter, -bound, bound)
+        """Draw new starting values, uniform within 1 / sqrt(hidden_size); gains start at 1, the cell's shift at 0.
 
-    def _states(self, given: Any, shapes: Sequence[tuple[int, ...]]) -> State:
-        """Return the initial states as tensors of the expected shapes: zeros where none are given."""
+        A `forget_bias` is set on the forget gate's rows of ``bias_ih``, whose rows of ``bias_hh`` become 0.
+        """
+        bound, forget = 1 / math.sqrt(self.hidden_size), getattr(self, "forget_bias", None)
+        for name, parameter in self._parameters.items():
+            if parameter is None:
+                continue
+            if name.startswith("gain") or name.startswith("bias_c"):
+                init.constant_(parameter, float(name.startswith("gain")))
+            else:
+                init.uniform_(parameter, -bound, bound)
+            if forget is not None and name.startswith(("bias_ih", "bias_hh")):
+                k = [letter for letter, _ in self.unit.gates].index("f")
+                rows = parameter.detach()[k * self.hidden_size : (k + 1) * self.hidden_size]
+                init.constant_(rows, forget if name.startswith("bias_ih") else 0.0)
+
+    def _states(self, given: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[State, int]:
+        """Return the initial states as tensors of the expected shapes, and how many of them are the caller's business.
+
+        They are zeros where none are given. The gates that FGR remembers are an initial state that can be left out, and
+        then nobody is told of the final ones.
+        """
         who, words = type(self).__name__, self.unit.states
         like = next(self.parameters())
+        fresh = [zeros(shape, dtype=like.dtype).to(like.device) for shape in shapes]
+        least = min(len(words), 2)
         if given is None:
-            return tuple(zeros(shape, dtype=like.dtype).to(like.device) for shape in shapes)
+            return tuple(fresh), least
         if len(words) == 1:
             given = (given,)
-        elif not isinstance(given, tuple | list) or len(given) != len(words):
-            kind = type(given).__name__
-            raise UsageError(f"{who} takes its initial states as a pair, (h_0, c_0), not {kind}")
+        elif not isinstance(given, tuple | list) or not least <= len(given) <= len(words):
+            kind = f"{len(given)} states" if isinstance(given, tuple | list) else type(given).__name__
+            wanted = "a pair, (h_0, c_0)" + (", or a triple, (h_0, c_0, gates_0)" if len(words) > 2 else "")
+            raise UsageError(f"{who} takes its initial states as {wanted}, not {kind}")
         states = tuple(as_tensor(s) for s in given)
-        for word, state, shape in zip(words, states, shapes, strict=True):
+        for word, state, shape in zip(words, states, shapes, strict=False):
             if state.shape != shape:
                 raise ShapeError(f"{who}: {word}_0 has shape {state.shape}; here it must be {shape}")
-        return states
+        return (*states, *fresh[len(states) :]), len(states)
+
+    def _state_sizes(self, outputs: int) -> list[int]:
+        """Return the sizes of a unit's states: h, the cell, and FGR's three gates."""
+        return [outputs, self.hidden_size, 3 * self.hidden_size][: len(self.unit.states)]
+
+    def _words(self, plain: dict[str, Any]) -> str:
+        """Say the sizes and every option that is not at its default; a variant also in words."""
+        words = [str(self.input_size), str(self.hidden_size)]
+        for name, usual in {**plain, **self.plain}.items():
+            value = getattr(self, name)
+            if value != usual:
+                plainly = name == "nonlinearity" and isinstance(value, str)
+                words.append(f"{name}={value if plainly else repr(value)}")
+        variant = VARIANTS[self.unit.variant] if isinstance(self.unit, LSTMUnit) else ""
+        return ", ".join(words) + (f": {variant}" if variant else "")
+
+
+UNIT = {"clip": None, "layer_norm": False}
+"""Options of every unit and their defaults."""
+
+PER_SEQUENCE = {"recurrent_dropout": 0.0, "weight_drop": 0.0}
+"""Options that last for a whole sequence, which no cell knows."""
+
+LSTM_UNIT = {
+    "activations": None,
+    "cell_clip": None,
+    "forget_bias": None,
+    "input_forget": False,
+    "zoneout": (0.0, 0.0),
+    "peepholes": None,
+    "variant": "V",
+}
+GRU_UNIT = {"reset_after": True, "activations": None, "zoneout": 0.0}
+RNN_UNIT = {"nonlinearity": "tanh", "activations": None, "zoneout": 0.0}
+
+
+def lstm_unit(who: str, options: dict[str, Any]) -> LSTMUnit:
+    """Make the unit of an LSTM."""
+    zoneout = options["zoneout"]
+    if not isinstance(zoneout, tuple | list) or len(zoneout) != 2:
+        raise UsageError(f"{who}: zoneout is a pair of probabilities, for h and for c, not {zoneout!r}")
+    return LSTMUnit(**{k: v for k, v in options.items() if k != "forget_bias"})
+
+
+def gru_unit(options: dict[str, Any]) -> GRUUnit:
+    """Make the unit of a GRU."""
+    return GRUUnit(**{**options, "zoneout": (options["zoneout"],)})
+
+
+def elman_unit(who: str, options: dict[str, Any]) -> ElmanUnit:
+    """Make the unit of a simple network, whose one activation may come under two names."""
+    rest = {k: v for k, v in options.items() if k not in ("activations", "nonlinearity")}
+    one, several = options["nonlinearity"], options["activations"]
+    if several is not None:
+        if one != "tanh" or isinstance(several, str) or len(several) != 1:
+            raise UsageError(f"{who}: activations is a tuple of one, and stands instead of nonlinearity")
+        (one,) = several
+    return ElmanUnit(one, **{**rest, "zoneout": (options["zoneout"],)})
 
 
 # --- cells -------------------------------------------------------------------------------------------------
@@ -242,11 +174,17 @@ class Cell(Recurrent):
     """One step of a recurrent unit."""
 
     def __init__(
-        self, unit: Unit, input_size: int, hidden_size: int, bias: bool, device: str | None, dtype: Any
+        self,
+        unit: Unit,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        device: str | None,
+        dtype: Any,
+        options: dict[str, Any],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self.unit = unit
-        self._own("", self.input_size, self.hidden_size, False, dtype, device)
+        super().__init__(unit, input_size, hidden_size, bias, options)
+        self._own("", self.input_size, self.hidden_size, dtype, device)
         self.reset_parameters()
 
     def _next(self, x: Any, given: Any) -> State:
@@ -256,73 +194,139 @@ class Cell(Recurrent):
                 f"{type(self).__name__}: the input has shape {x.shape}; it must be (N, {self.input_size}) or "
                 f"({self.input_size},)"
             )
-        state = self._states(given, [(*x.shape[:-1], self.hidden_size)] * len(self.unit.states))
+        sizes = self._state_sizes(self.hidden_size)
+        state, told = self._states(given, [(*x.shape[:-1], size) for size in sizes])
         watched = _core.is_watched()
-        return self.unit.step(x, state, self.unit.maps(self._weights(""), watched), Told() if watched else QUIET)
+        step = self.unit.bind(self._weights(""), state, watched, self.training)
+        return step(x, state, Told() if watched else QUIET)[:told]
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        """Say the sizes and every option that is not at its default."""
+        return self._words({"bias": True})
 
 
 class RNNCell(Cell):
-    """One step of a simple recurrent network: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or with relu.
+    """One step of a simple recurrent network: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``, or another activation.
 
     Call with x (N, I) and h (N, H), or (I,) and (H,); returns h'. Without h it starts from zeros.
-    Parameters: ``weight_ih`` (H, I), ``weight_hh`` (H, H), ``bias_ih`` and ``bias_hh`` (H,).
+    Parameters: ``weight_ih`` (H, I), ``weight_hh`` (H, H), ``bias_ih`` and ``bias_hh`` (H,). The options are those of
+    :class:`RNN` that one step can know.
     """
+
+    plain = {**UNIT, **RNN_UNIT}
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activation = "tanh",
         device: str | None = None,
         dtype: Any = None,
+        *,
+        activations: Sequence[Activation] | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
     ) -> None:
-        super().__init__(ElmanUnit(nonlinearity), input_size, hidden_size, bias, device, dtype)
-        self.nonlinearity = nonlinearity
+        options = {
+            "nonlinearity": nonlinearity,
+            "activations": activations,
+            "clip": clip,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+        }
+        super().__init__(elman_unit("RNNCell", options), input_size, hidden_size, bias, device, dtype, options)
 
     def forward(self, input: Any, hx: Any = None) -> Tensor:
         """Return the next state."""
         return self._next(input, hx)[0]
 
-    def extra_repr(self) -> str:
-        """Say the sizes and an activation other than tanh."""
-        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
-
 
 class LSTMCell(Cell):
-    """One step of a long short-term memory (Gers et al. 2000, without peepholes); gates i, f, g, o.
+    """One step of a long short-term memory; gates i, f, g, o.
 
     Call with x (N, I) and states (h, c), each (N, H), or without the batch; returns (h', c'). Without states
-    it starts from zeros.
-    Parameters: ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,).
+    it starts from zeros. With ``variant="FGR"`` the gates i, f, o of the step before are a third state (N, 3H), zeros
+    if not given; whoever gives it gets the next one.
+    Parameters: ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,). The options are those
+    of :class:`LSTM` that one step can know, and so are the parameters that they bring.
+
+    >>> import minigrad as mg
+    >>> mg.nn.LSTMCell(3, 5, peepholes="diagonal", variant="CIFG")
+    LSTMCell(3, 5, peepholes='diagonal', variant='CIFG': input and forget gates coupled)
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: str | None = None, dtype: Any = None
-    ) -> None:
-        super().__init__(LSTMUnit(), input_size, hidden_size, bias, device, dtype)
+    plain = {**UNIT, **LSTM_UNIT}
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        peepholes: str | None = None,
+        variant: str = "V",
+        forget_bias: float | None = None,
+        cell_clip: float | None = None,
+        clip: float | None = None,
+        input_forget: bool = False,
+        activations: Sequence[Activation] | None = None,
+        layer_norm: bool = False,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        options = {
+            "peepholes": peepholes,
+            "variant": variant,
+            "forget_bias": forget_bias,
+            "cell_clip": cell_clip,
+            "clip": clip,
+            "input_forget": input_forget,
+            "activations": activations,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+        }
+        super().__init__(lstm_unit("LSTMCell", options), input_size, hidden_size, bias, device, dtype, options)
+
+    def forward(self, input: Any, hx: Any = None) -> State:
         """Return the next states (h, c)."""
-        h, c = self._next(input, hx)
-        return h, c
+        return self._next(input, hx)
 
 
 class GRUCell(Cell):
-    """One step of a gated recurrent unit (Cho et al. 2014, reset after the product); gates r, z, n.
+    """One step of a gated recurrent unit (Cho et al. 2014); gates r, z, n.
 
     Call with x (N, I) and h (N, H), or (I,) and (H,); returns h'. Without h it starts from zeros.
-    Parameters: ``weight_ih`` (3H, I), ``weight_hh`` (3H, H), ``bias_ih`` and ``bias_hh`` (3H,).
+    Parameters: ``weight_ih`` (3H, I), ``weight_hh`` (3H, H), ``bias_ih`` and ``bias_hh`` (3H,). The options are those
+    of :class:`GRU` that one step can know.
     """
 
+    plain = {**UNIT, **GRU_UNIT}
+
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: str | None = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: Any = None,
+        *,
+        reset_after: bool = True,
+        activations: Sequence[Activation] | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
     ) -> None:
-        super().__init__(GRUUnit(), input_size, hidden_size, bias, device, dtype)
+        options = {
+            "reset_after": reset_after,
+            "activations": activations,
+            "clip": clip,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+        }
+        super().__init__(gru_unit(options), input_size, hidden_size, bias, device, dtype, options)
 
     def forward(self, input: Any, hx: Any = None) -> Tensor:
         """Return the next state."""
@@ -358,8 +362,9 @@ class RecurrentLayers(Recurrent):
         proj_size: int,
         device: str | None,
         dtype: Any,
+        options: dict[str, Any],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias)
+        super().__init__(unit, input_size, hidden_size, bias, options)
         who = type(self).__name__
         check_sizes(who, num_layers=num_layers)
         check_probability(f"{who}: dropout", dropout)
@@ -367,13 +372,13 @@ class RecurrentLayers(Recurrent):
             raise UsageError(f"{who}: dropout acts between layers, and there is one; use nn.Dropout after it")
         if not 0 <= proj_size < hidden_size:
             raise UsageError(f"{who}: proj_size={proj_size} must lie between 0 (off) and hidden_size={hidden_size}")
-        self.unit, self.num_layers, self.batch_first = unit, int(num_layers), bool(batch_first)
+        self.num_layers, self.batch_first = int(num_layers), bool(batch_first)
         self.dropout, self.bidirectional, self.proj_size = float(dropout), bool(bidirectional), int(proj_size)
         outputs = self.proj_size or self.hidden_size
         for layer in range(self.num_layers):
             inputs = self.input_size if layer == 0 else outputs * len(self._directions)
             for direction in self._directions:
-                self._own(f"_l{layer}{direction}", inputs, outputs, self.proj_size > 0, dtype, device)
+                self._own(f"_l{layer}{direction}", inputs, outputs, dtype, device)
         self.reset_parameters()
 
     @property
@@ -381,8 +386,8 @@ class RecurrentLayers(Recurrent):
         """Suffixes of the parameters' names, one per direction."""
         return ("", "_reverse") if self.bidirectional else ("",)
 
-    def _run(self, x: Any, given: Any) -> tuple[Tensor, State]:
-        """Return the outputs of all steps and the final states."""
+    def _run(self, x: Any, given: Any, lengths: Any, mask: Any, cells: bool = False) -> tuple[Tensor, State, Any]:
+        """Return the outputs of all steps, the final states, and the cells of all steps if they are wanted."""
         x = as_tensor(x)
         who = type(self).__name__
         batched = "(N, T, I)" if self.batch_first else "(T, N, I)"
@@ -395,43 +400,100 @@ class RecurrentLayers(Recurrent):
             raise ShapeError(f"{who}: a sequence of no steps has no output; the input has shape {x.shape}")
         batch = (x.shape[1 - axis],) if x.ndim == 3 else ()
         count = self.num_layers * len(self._directions)
-        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self.unit.states)]
-        states = self._states(given, [(count, *batch, size) for size in sizes])
-        y, final = self._unroll(x, axis, states)
-        return y, tuple(
-            Told().name(ops.stack(*parts), f"{word}_n")
-            for word, parts in zip(self.unit.states, zip(*final, strict=True), strict=True)
+        sizes = self._state_sizes(self.proj_size or self.hidden_size)
+        states, told = self._states(given, [(count, *batch, size) for size in sizes])
+        inside = self._inside(x, axis, lengths, mask)  # (T, N)
+        if inside is None:
+            y, final, cs = self._unroll(x, axis, states, [None] * x.shape[axis], cells)
+        else:
+            on = array_lane(_core.data_of(x))
+            running = [None if now.all() else _core.tensor(on.asarray(now[:, None])) for now in inside]
+            running = [now if some.any() else False for now, some in zip(running, inside, strict=True)]
+            here = inside[..., None] if x.ndim == 3 else inside
+            held = _core.tensor(on.asarray(np.ascontiguousarray(here.swapaxes(0, axis))))
+            # Padding may hold anything, even NaN: none of it comes in, and none of what it meets goes out.
+            x = ops.where(held, x, 0)
+            y, final, cs = self._unroll(x, axis, states, running, cells)
+            y = ops.where(held, y, 0)
+            cs = ops.where(held, cs, 0) if cells else None
+        if _core.is_watched():
+            Told().name(y, "output")
+            if cells:
+                Told().name(cs, "cells")
+        return (
+            y,
+            tuple(
+                Told().name(ops.stack(*parts), f"{word}_n")
+                for word, parts in zip(self.unit.states[:told], zip(*final, strict=True), strict=False)
+            ),
+            cs,
         )
 
-    def _unroll(self, x: Tensor, axis: int, states: State) -> tuple[Tensor, list[State]]:
-        """Run all layers; return the outputs of the last one and the final states of every layer and direction."""
+    def _inside(self, x: Tensor, axis: int, lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
+        """Return which steps lie inside of each sequence, (T, N) with N = 1 without a batch; None if all of them do."""
+        who, steps, number = type(self).__name__, x.shape[axis], x.shape[1 - axis] if x.ndim == 3 else 1
+        if lengths is None and mask is None:
+            return None
+        if mask is None:
+            return within(as_lengths(f"{who}: lengths", lengths, number, steps), steps).T
+        if lengths is not None:
+            raise UsageError(f"{who}: lengths and a mask say the same thing; give one of them")
+        found = as_tensor(mask).numpy().astype(bool)
+        if found.shape != x.shape[:-1]:
+            raise ShapeError(f"{who}: the mask has shape {found.shape}; here it must be {x.shape[:-1]}")
+        found = found.swapaxes(0, axis).reshape(steps, number)
+        if (found[1:] > found[:-1]).any():
+            raise UsageError(
+                f"{who}: a mask says how long sequences are; steps cannot begin to count again after a gap"
+            )
+        return found
+
+    def _unroll(
+        self, x: Tensor, axis: int, states: State, running: list[Any], cells: bool
+    ) -> tuple[Tensor, list[State], Any]:
+        """Run all layers.
+
+        Args:
+            x: the input.
+            axis: its axis of time.
+            states: the initial states of every layer and direction.
+            running: for each step which sequences go on in it, (N, 1); None for all, False for none of them.
+            cells: whether the cells are wanted.
+
+        Returns:
+            The outputs of the last layer, the final states of every layer and direction, the cells of the last layer.
+        """
         unit, watched, steps = self.unit, _core.is_watched(), x.shape[axis]
         at: list[Any] = [(slice(None), t) for t in range(steps)] if axis else list(range(steps))
         hows = [Told(t) if watched else QUIET for t in range(-1, steps + 1)]  # hows[t + 1] speaks of step t
         xs: list[Any] = [None] * steps
         final: list[State] = []
         for layer in range(self.num_layers):
-            outputs = []
+            outputs, memories = [], []
             for direction in self._directions:
                 word = ("reverse" if direction else "forward") if self.bidirectional else ""
                 w = self._weights(f"_l{layer}{direction}")
                 with scopes(watched, f"layer {layer}", word):
-                    maps = unit.maps(w, watched)
-                    project = None if w.hr is None else affine(w.hr, None)
                     start = hows[-1 if direction else 0]
                     state = tuple(start.name(s[len(final)], word) for word, s in zip(unit.states, states, strict=True))
+                    step = unit.bind(w, state, watched, self.training)
                     hs: list[Any] = [None] * steps
+                    cs: list[Any] = [None] * steps
                     for t in reversed(range(steps)) if direction else range(steps):
-                        how = hows[t + 1]
-                        with how.scope(f"t={t}"):
-                            if xs[t] is None:
-                                xs[t] = how.name(x[at[t]], "x")
-                            state = unit.step(xs[t], state, maps, how)
-                            if project is not None:
-                                how.name(state[0], "m")  # the output before its projection (Sak et al. 2014)
-                                state = (how.name(project(state[0]), "h"), *state[1:])
+                        how, now = hows[t + 1], running[t]
+                        if xs[t] is None or now is not False:
+                            with how.scope(f"t={t}"):
+                                if xs[t] is None:
+                                    xs[t] = how.name(x[at[t]], "x")
+                                if now is None:
+                                    state = step(xs[t], state, how)
+                                elif now is not False:
+                                    state = self._partly(step, xs[t], state, how, now)
                         hs[t] = state[0]
+                        if cells:
+                            cs[t] = state[1]
                 outputs.append(hs)
+                memories.append(cs)
                 final.append(state)
             last = layer == self.num_layers - 1
             if last and not watched:
@@ -443,23 +505,27 @@ class RecurrentLayers(Recurrent):
                         xs[t] = hows[t + 1].name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y")
                     if self.dropout and self.training and not last:
                         xs[t] = dropped(xs[t], self.dropout)
-        if watched:
-            return Told().name(ops.stack(*xs, axis=axis), "output"), final
-        sides = [ops.stack(*hs, axis=axis) for hs in outputs]
-        return sides[0] if len(sides) == 1 else ops.concatenate(*sides, axis=-1), final
+        y = ops.stack(*xs, axis=axis) if watched else side_by_side(outputs, axis)
+        return y, final, side_by_side(memories, axis) if cells else None
+
+    def _partly(self, step: Step, x: Tensor, state: State, how: Quiet, now: Tensor) -> State:
+        """Take a step with the sequences that go on; the others keep their states."""
+        after = step(x, state, how)
+        return tuple(
+            how.name(ops.where(now, how.name(new, f"{word} new"), s), word)
+            for word, s, new in zip(self.unit.states, state, after, strict=True)
+        )
 
     def extra_repr(self) -> str:
-        """Say the sizes and every option that is not at its default."""
-        defaults = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-            "proj_size": 0,
-        }
-        chosen = [f"{k}={getattr(self, k)}" for k, plain in defaults.items() if getattr(self, k) != plain]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *chosen])
+        """Say the sizes and every option that is not at its default; a variant also in words."""
+        layers = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        return self._words({**layers, "bidirectional": False, "proj_size": 0})
+
+
+def side_by_side(parts: list[list[Tensor]], axis: int) -> Tensor:
+    """Stack the steps of each direction, and join the directions."""
+    sides = [ops.stack(*part, axis=axis) for part in parts]
+    return sides[0] if len(sides) == 1 else ops.concatenate(*sides, axis=-1)
 
 
 class RNN(RecurrentLayers):
@@ -493,21 +559,39 @@ class RNN(RecurrentLayers):
     ((5, 7, 3), (1, 7, 3))
     """
 
+    plain = {**UNIT, **PER_SEQUENCE, **RNN_UNIT}
+
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Activation = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        activations: Sequence[Activation] | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
     ) -> None:
+        options = {
+            "nonlinearity": nonlinearity,
+            "activations": activations,
+            "clip": clip,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+            "recurrent_dropout": recurrent_dropout,
+            "weight_drop": weight_drop,
+        }
         super().__init__(
-            ElmanUnit(nonlinearity),
+            elman_unit("RNN", options),
             input_size,
             hidden_size,
             num_layers,
@@ -518,17 +602,13 @@ class RNN(RecurrentLayers):
             0,
             device,
             dtype,
+            options,
         )
-        self.nonlinearity = nonlinearity
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None, *, mask: Any = None) -> tuple[Tensor, Tensor]:
         """Return outputs and final states."""
-        y, (h_n,) = self._run(input, hx)
+        y, (h_n,), _ = self._run(input, hx, lengths, mask)
         return y, h_n
-
-    def extra_repr(self) -> str:
-        """Say the sizes and every option that is not at its default."""
-        return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}")
 
 
 class LSTM(RecurrentLayers):
@@ -566,6 +646,8 @@ class LSTM(RecurrentLayers):
     ((5, 7, 3), (1, 7, 3), (1, 7, 3))
     """
 
+    plain = {**UNIT, **PER_SEQUENCE, **LSTM_UNIT}
+
     def __init__(
         self,
         input_size: int,
@@ -578,9 +660,34 @@ class LSTM(RecurrentLayers):
         proj_size: int = 0,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        peepholes: str | None = None,
+        variant: str = "V",
+        forget_bias: float | None = None,
+        cell_clip: float | None = None,
+        clip: float | None = None,
+        input_forget: bool = False,
+        activations: Sequence[Activation] | None = None,
+        layer_norm: bool = False,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
     ) -> None:
+        options = {
+            "peepholes": peepholes,
+            "variant": variant,
+            "forget_bias": forget_bias,
+            "cell_clip": cell_clip,
+            "clip": clip,
+            "input_forget": input_forget,
+            "activations": activations,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+            "recurrent_dropout": recurrent_dropout,
+            "weight_drop": weight_drop,
+        }
         super().__init__(
-            LSTMUnit(),
+            lstm_unit("LSTM", options),
             input_size,
             hidden_size,
             num_layers,
@@ -591,12 +698,15 @@ class LSTM(RecurrentLayers):
             proj_size,
             device,
             dtype,
+            options,
         )
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return outputs and final states."""
-        y, (h_n, c_n) = self._run(input, hx)
-        return y, (h_n, c_n)
+    def forward(
+        self, input: Any, hx: Any = None, lengths: Any = None, *, mask: Any = None, return_cells: bool = False
+    ) -> tuple[Any, ...]:
+        """Return outputs and final states, and all cells if they are wanted."""
+        y, states, cells = self._run(input, hx, lengths, mask, return_cells)
+        return (y, states, cells) if return_cells else (y, states)
 
 
 class GRU(RecurrentLayers):
@@ -630,6 +740,8 @@ class GRU(RecurrentLayers):
     ((5, 7, 6), (2, 7, 3))
     """
 
+    plain = {**UNIT, **PER_SEQUENCE, **GRU_UNIT}
+
     def __init__(
         self,
         input_size: int,
@@ -641,12 +753,40 @@ class GRU(RecurrentLayers):
         bidirectional: bool = False,
         device: str | None = None,
         dtype: Any = None,
+        *,
+        reset_after: bool = True,
+        activations: Sequence[Activation] | None = None,
+        clip: float | None = None,
+        layer_norm: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
     ) -> None:
+        options = {
+            "reset_after": reset_after,
+            "activations": activations,
+            "clip": clip,
+            "layer_norm": layer_norm,
+            "zoneout": zoneout,
+            "recurrent_dropout": recurrent_dropout,
+            "weight_drop": weight_drop,
+        }
         super().__init__(
-            GRUUnit(), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            gru_unit(options),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+            options,
         )
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None, *, mask: Any = None) -> tuple[Tensor, Tensor]:
         """Return outputs and final states."""
-        y, (h_n,) = self._run(input, hx)
+        y, (h_n,), _ = self._run(input, hx, lengths, mask)
         return y, h_n

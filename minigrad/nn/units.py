@@ -233,9 +233,7 @@ class Unit:
             rows = self.cut(weight, letters, g, watched)
             return affine(rows, None if bias is None else self.cut(bias, letters, g, watched))
 
-        return {
-            g: Terms(share(w.weight_ih, b_ih, g), share(w.weight_hh, b_hh, g)) for g in letters if g not in unused
-        }
+        return {g: Terms(share(w.weight_ih, b_ih, g), share(w.weight_hh, b_hh, g)) for g in letters if g not in unused}
 
     def _row(self, letters: str, g: str) -> Map:
         """Return the map that takes one gate out of a normalised row of all gates."""
