@@ -26,7 +26,7 @@ from . import losses as loss
 from . import nn, ops
 from ._core import scope
 from .errors import MinigradError, UsageError
-from .nn.recurrent import Told
+from .nn.units import Told
 from .tensor import Tensor, is_grad_enabled, manual_seed, tensor, zeros
 
 __all__ = ["BUILT_IN", "Model", "build", "read_csv"]
@@ -133,16 +133,16 @@ class Net(nn.Module):
         """Yield every step's number and read-out, inside of that step's scope."""
         layer = getattr(self, self.kind)
         unit = layer.unit
-        with scope(self.kind):
-            # Not the layer's own loop: there no step can have its read-out and its loss before the next one.
-            maps = unit.maps(layer._weights("_l0"), watched=True)
-        state = tuple(zeros(1, self.hidden) for _ in unit.states)
+        state = tuple(zeros(1, size) for size in layer._state_sizes(self.hidden))
         for word, s in zip(unit.states, state, strict=True):
             s.name = f"{word}[-1]"
+        with scope(self.kind):
+            # Not the layer's own loop: there no step can have its read-out and its loss before the next one.
+            step = unit.bind(layer._weights("_l0"), state, True, layer.training)
         for t, x in enumerate(xs):
             x.name = f"x[{t}]"
             with scope(self.kind), scope(f"t={t}"):
-                state = unit.step(x, state, maps, Told(t))
+                state = step(x, state, Told(t))
             with scope(f"t={t}"):
                 yield t, self.head(state[0])
 

@@ -71,7 +71,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "elu": lambda x, alpha: np.piecewise(x, [x > 0, x <= 0], [np.positive, lambda v: alpha * np.expm1(v), np.nan]),
     "thresholded_relu": lambda x, alpha: np.where(np.isnan(x) | ~(x < alpha), x, 0),
     "hard_sigmoid": lambda x, alpha, beta: np.clip(beta + x * alpha, 0, 1),
-    "softsign": lambda x: np.sign(x) - np.sign(x) / (1 + np.abs(x)),
+    "softsign": lambda x: x / (1 + np.maximum(x, -x)),
     "scaled_tanh": lambda x, alpha, beta: np.tanh(x * beta) * alpha,
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": gelu,

@@ -17,7 +17,7 @@ from .. import _core, ops
 from ..backend import array_lane
 from ..errors import ShapeError, UsageError
 from ..ops._lengths import as_lengths, within
-from ..tensor import Tensor, as_tensor, no_grad, zeros
+from ..tensor import Tensor, as_tensor, zeros
 from . import init
 from .activations import Activation
 from .layers import check_probability, check_sizes, dropped, new_parameter
@@ -75,7 +75,7 @@ class Recurrent(Module):
         for name, parameter in self._parameters.items():
             if parameter is None:
                 continue
-            if name.startswith("gain") or name.startswith("bias_c"):
+            if name.startswith(("gain", "bias_c")):
                 init.constant_(parameter, float(name.startswith("gain")))
             else:
                 init.uniform_(parameter, -bound, bound)
@@ -213,7 +213,7 @@ class RNNCell(Cell):
     :class:`RNN` that one step can know.
     """
 
-    plain = {**UNIT, **RNN_UNIT}
+    plain: ClassVar = {**UNIT, **RNN_UNIT}
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class LSTMCell(Cell):
     LSTMCell(3, 5, peepholes='diagonal', variant='CIFG': input and forget gates coupled)
     """
 
-    plain = {**UNIT, **LSTM_UNIT}
+    plain: ClassVar = {**UNIT, **LSTM_UNIT}
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class GRUCell(Cell):
     of :class:`GRU` that one step can know.
     """
 
-    plain = {**UNIT, **GRU_UNIT}
+    plain: ClassVar = {**UNIT, **GRU_UNIT}
 
     def __init__(
         self,
@@ -531,21 +531,33 @@ def side_by_side(parts: list[list[Tensor]], axis: int) -> Tensor:
 class RNN(RecurrentLayers):
     """A simple recurrent network (Elman 1990) over a sequence.
 
-    ``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, or with relu.
+    ``h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, or with another activation.
 
     Args:
         input_size, hidden_size: I and H.
         num_layers: how many are stacked, each reading the outputs of the one below.
-        nonlinearity: "tanh" or "relu".
+        nonlinearity: "tanh", "relu", or any other activation, see :class:`LSTM`.
         bias: whether the units have ``bias_ih`` and ``bias_hh``.
         batch_first: whether batches of sequences are (N, T, …) instead of (T, N, …); states keep their
             layout.
         dropout: probability of dropping elements between layers while training.
         bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
         device, dtype: of the parameters.
+        activations: a tuple of one, instead of `nonlinearity`.
+        clip: bound of the sum that enters the activation (ONNX's clip).
+        layer_norm: ``h_t = f(gain * norm(W_ih x_t + W_hh h_{t-1}) + b_ih + b_hh)``, norm(v) = (v - mean) /
+            sqrt(variance + 1e-5) over H (equation 4 of Ba et al. 2016); brings ``gain_lk`` (H,), ones at first.
+        zoneout: probability that an element of h keeps its value while training; otherwise the mean of that (Krueger
+            et al. 2017).
+        recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
+            all steps of a sequence (Gal and Ghahramani 2016).
+        weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
+    Sequences of one batch may end early: pass ``lengths``, integers (N,) from 0 to T in any order, or a ``mask`` of
+    the steps that count, of the shape of x without I. Outputs are zero after a sequence's end, final states are
+    its last ones (the initial ones if it is empty), and the second direction starts at each sequence's own end.
     Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
     suffix ``_reverse``: ``weight_ih_lk`` (H, I), for layers above the first (H, D * H); ``weight_hh_lk`` (H,
     H); ``bias_ih_lk``, ``bias_hh_lk`` (H,).
@@ -559,7 +571,7 @@ class RNN(RecurrentLayers):
     ((5, 7, 3), (1, 7, 3))
     """
 
-    plain = {**UNIT, **PER_SEQUENCE, **RNN_UNIT}
+    plain: ClassVar = {**UNIT, **PER_SEQUENCE, **RNN_UNIT}
 
     def __init__(
         self,
@@ -628,14 +640,46 @@ class LSTM(RecurrentLayers):
         proj_size: P > 0 makes h smaller, ``h_t = W_hr (o * tanh(c_t))`` (Sak et al. 2014); otherwise P below
             is H.
         device, dtype: of the parameters.
+        peepholes: None, "diagonal" (i and f see ``p * c_{t-1}``, o sees ``p * c_t``; Gers, Odyssey, ONNX) or "full"
+            (``P c`` instead; Chainer, DyNet).
+        variant: one of the nine of "LSTM: A Search Space Odyssey" (Greff et al. 2017): "V" vanilla; "NIG", "NFG",
+            "NOG" without input, forget or output gate (it is 1); "NIAF", "NOAF" without the activation of g or of
+            c_t; "CIFG" with f = 1 - i; "NP" no peepholes; "FGR" where the gates also see all gates of the step
+            before. Parameters hold only the rows of the gates that there are. "V" without peepholes, "NP" and
+            PyTorch's LSTM are the same.
+        forget_bias: starting value of the forget gate's rows of ``bias_ih``; those of ``bias_hh`` are 0 then.
+        cell_clip: c_t is held between -cell_clip and cell_clip; where it is held no gradient passes.
+        clip: bound of the sums that enter the activations of gates and g (ONNX's clip as onnxruntime reads it: c_t
+            enters its activation as it is).
+        input_forget: f = 1 - i, as "CIFG", but on the full set of parameters (ONNX's input_forget); the forget gate's
+            rows get no gradient.
+        activations: f of the gates, g of the block's input, h of c_t; ("sigmoid", "tanh", "tanh") if not given. Each
+            is a name (ONNX's eleven or a function of the page), (name, alpha, beta), a function of a tensor, or
+            None.
+        layer_norm: ``W_ih x_t + b_ih`` becomes ``gain_ih * norm(W_ih x_t) + b_ih``, ``W_hh h_{t-1} + b_hh`` alike, with
+            one mean and one variance for the rows of all gates, and ``h_t = o * tanh(gain_c * norm(c_t) + bias_c)``;
+            norm(v) = (v - mean) / sqrt(variance + 1e-5) (equations 20 to 22 of Ba et al. 2016).
+        zoneout: (p of h, p of c), probabilities that an element of a state keeps its value while training; otherwise
+            the mean of that (Krueger et al. 2017).
+        recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
+            all steps of a sequence (Gal and Ghahramani 2016).
+        weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
 
     Call with x (T, N, I), or (T, I) without a batch, and (h_0, c_0): (num_layers * D, N, P) and (num_layers
     * D, N, H), by default zeros. Returns ``out, (h_n, c_n)``: the outputs (T, N, D * P) and the final
     states, of the initial ones' shapes.
+    ``return_cells=True`` adds every c_t of the last layer, (T, N, D * H): ``out, (h_n, c_n), cells``.
+    Sequences of one batch may end early: pass ``lengths``, integers (N,) from 0 to T in any order, or a ``mask`` of
+    the steps that count, of the shape of x without I. Outputs are zero after a sequence's end, final states are
+    its last ones (the initial ones if it is empty), and the second direction starts at each sequence's own end.
+    With ``variant="FGR"`` the gates of the step before the first are zeros, or a third initial state gates_0
+    (num_layers * D, N, 3H) in the order i, f, o; whoever passes it gets ``out, (h_n, c_n, gates_n)``.
     Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
     suffix ``_reverse``: ``weight_ih_lk`` (4H, I), for layers above the first (4H, D * P); ``weight_hh_lk``
     (4H, P); ``bias_ih_lk``, ``bias_hh_lk`` (4H,); with a projection ``weight_hr_lk`` (P, H). Rows in the
-    order i, f, g, o.
+    order i, f, g, o. Options bring ``weight_ph_lk``, (3H,) diagonal or (3H, H) full, rows i, f, o; ``weight_gg_lk``
+    (3H, 3H), rows the gates i, f, o at t, columns the same at t - 1; ``gain_ih_lk``, ``gain_hh_lk`` (4H,), ``gain_c_lk``
+    (H,), ones at first, and ``bias_c_lk`` (H,), zeros. A gate that a variant lacks has no rows anywhere.
 
     Raises:
         UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.
@@ -644,9 +688,11 @@ class LSTM(RecurrentLayers):
     >>> out, (h_n, c_n) = mg.nn.LSTM(2, 3)(mg.ones(5, 7, 2))
     >>> out.shape, h_n.shape, c_n.shape
     ((5, 7, 3), (1, 7, 3), (1, 7, 3))
+    >>> mg.nn.LSTM(3, 5, peepholes="diagonal", variant="CIFG")
+    LSTM(3, 5, peepholes='diagonal', variant='CIFG': input and forget gates coupled)
     """
 
-    plain = {**UNIT, **PER_SEQUENCE, **LSTM_UNIT}
+    plain: ClassVar = {**UNIT, **PER_SEQUENCE, **LSTM_UNIT}
 
     def __init__(
         self,
@@ -710,7 +756,7 @@ class LSTM(RecurrentLayers):
 
 
 class GRU(RecurrentLayers):
-    """A gated recurrent unit (Cho et al. 2014) over a sequence; its reset gate acts after the product, as in PyTorch.
+    """A gated recurrent unit (Cho et al. 2014) over a sequence; as PyTorch's by default.
 
     ``r, z = σ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``, each with rows of its own;
     ``n = tanh(W_in x_t + b_in + r * (W_hn h_{t-1} + b_hn))``; ``h_t = (1 - z) * n + z * h_{t-1}``.
@@ -724,9 +770,23 @@ class GRU(RecurrentLayers):
         dropout: probability of dropping elements between layers while training.
         bidirectional: whether a second network reads the sequence backwards; outputs are joined, D = 2.
         device, dtype: of the parameters.
+        reset_after: whether the reset gate acts after the product with W_hn, as in PyTorch, or before it, as in the
+            paper and by default in ONNX: ``n = tanh(W_in x_t + b_in + W_hn (r * h_{t-1}) + b_hn)``.
+        activations: f of both gates and g of n, ("sigmoid", "tanh") if not given; see :class:`LSTM`.
+        clip: bound of the sums that enter the activations (ONNX's clip).
+        layer_norm: replaces every W x and W h by gain * norm(…), with one mean and one variance for r and z together
+            and others for n (Ba et al. 2016); brings ``gain_ih_lk`` and ``gain_hh_lk`` (3H,), ones at first.
+        zoneout: probability that an element of h keeps its value while training; otherwise the mean of that (Krueger
+            et al. 2017).
+        recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
+            all steps of a sequence (Gal and Ghahramani 2016).
+        weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
+    Sequences of one batch may end early: pass ``lengths``, integers (N,) from 0 to T in any order, or a ``mask`` of
+    the steps that count, of the shape of x without I. Outputs are zero after a sequence's end, final states are
+    its last ones (the initial ones if it is empty), and the second direction starts at each sequence's own end.
     Parameters, all uniform within 1 / sqrt(H) at first; k is the layer, and the second direction has the
     suffix ``_reverse``: ``weight_ih_lk`` (3H, I), for layers above the first (3H, D * H); ``weight_hh_lk``
     (3H, H); ``bias_ih_lk``, ``bias_hh_lk`` (3H,). Rows in the order r, z, n.
@@ -740,7 +800,7 @@ class GRU(RecurrentLayers):
     ((5, 7, 6), (2, 7, 3))
     """
 
-    plain = {**UNIT, **PER_SEQUENCE, **GRU_UNIT}
+    plain: ClassVar = {**UNIT, **PER_SEQUENCE, **GRU_UNIT}
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from ..backend import array_lane
 from ..errors import UsageError
 from ..tensor import Tensor, generator, ones_like
 from .activations import Activation, Map, activation, chosen
-from .layers import check_probability, dropped
+from .layers import dropped
 
 __all__ = ["QUIET", "ElmanUnit", "GRUUnit", "LSTMUnit", "Quiet", "State", "Told", "Unit", "Weights", "affine"]
 
@@ -344,8 +344,8 @@ class LSTMUnit(Unit):
     """i, f, o = σ(W x + b + U h + b') and g = tanh(…) alike; c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c').
 
     Layer normalisation as in equations 20 to 22 of Ba et al. 2016, with one mean and one deviation for the rows of all
-    gates: i, f, g, o from gain_hh ⊙ norm(U h) + b' + gain_ih ⊙ norm(W x) + b; h' = o ⊙ tanh(gain_c ⊙ norm(c') + bias_c).
-    The paper's β₁ and β₂ are b' and b; its third bias, which is added to them, is not a parameter of its own.
+    gates: i, f, g, o from gain_hh ⊙ norm(U h) + b' + gain_ih ⊙ norm(W x) + b, and h' = o ⊙ tanh(gain_c ⊙ norm(c') +
+    bias_c). The paper's β₁ and β₂ are b' and b; its third bias, which is added to them, is not a parameter of its own.
     """
 
     blocks = (4,)
@@ -498,9 +498,3 @@ class GRUUnit(Unit):
             return (how.name((1 - z) * n + z * h, "h"),)
 
         return step
-
-
-def check_chances(who: str, **chances: float) -> None:
-    """Refuse what is no probability, by name."""
-    for name, p in chances.items():
-        check_probability(f"{who}: {name}", p)

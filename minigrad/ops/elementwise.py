@@ -114,8 +114,8 @@ elu = elementwise(
 )
 thresholded_relu = elementwise(
     "thresholded_relu(x; alpha=1.0)",
-    value="where(x >= alpha, x, 0)",
-    d_x="where(x >= alpha, 1, 0)",
+    value="where(x < alpha, 0, x)",
+    d_x="where(x < alpha, 0, 1)",
     floats=True,
     doc="x from the threshold alpha on, else 0 (Konda et al. 2014).",
 )

@@ -9,7 +9,9 @@ the model's is used.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,9 +19,25 @@ from typing import Any
 from ...errors import FormatError
 from ._graph import OPSETS, Node
 
-__all__ = ["TABLE", "Definition", "bind", "node"]
+__all__ = ["LIMIT", "TABLE", "Definition", "bind", "floats", "ints", "node", "strs", "tensor", "within"]
 
 Function = Callable[..., Any]
+ints, floats, strs, tensor = tuple[int, ...], tuple[float, ...], tuple[str, ...], Any
+"""Kinds of attributes, beside int, float and str."""
+
+LIMIT: ContextVar[int] = ContextVar("LIMIT")
+"""How many elements one value of the running model may have."""
+
+
+def within(*shape: int) -> tuple[int, ...]:
+    """Return a shape that an operator is going to make, if it is allowed to be that large.
+
+    Raises:
+        FormatError: it is not.
+    """
+    if math.prod(shape) > LIMIT.get():
+        raise FormatError(f"a value of shape {shape} has more than {LIMIT.get()} elements: raise max_elements")
+    return shape
 
 
 @dataclass(frozen=True)
