@@ -44,6 +44,7 @@ cdef enum:
     LEAF = 1          # holds .grad; has no parents
     RETAIN = 2        # keep the gradient of this interior node as well
     FREED = 4         # a sweep released what the rules need
+    WATCHED = 8       # a tape saw it: keep what the rules need, because somebody wants to look
     WANTED = 1 << 28  # bit of the saving mask: some operand needs a gradient at all
 
 cdef long long clock = 0            # creation numbers, stamped on nodes and on in-place changes
@@ -1097,7 +1098,7 @@ cdef int observe(OpBase op, PyObject **xs, PyObject **datas, int n, object param
     arrays = [<object> datas[k] for k in range(n)]
     for t in outputs:
         if (<TensorBase> t)._node is not None:
-            (<TensorBase> t)._node.flags |= RETAIN
+            (<TensorBase> t)._node.flags |= RETAIN | WATCHED
     for tape in list(<list> mg_here.tapes):
         tape._observe(op, operands, arrays, params, outputs)
     return 0
@@ -1359,7 +1360,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
                             contributions.append((node, k, as_tensor(apart[k], create_graph)))
                             put(&plan.slots[plan.to[e + k]], <object> apart[k], create_graph)
                             drop(&apart[k])
-                if not keep_graph:
+                if not keep_graph and not node.flags & WATCHED:
                     forget(node)
             for j in range(n_out):
                 drop(&gs[j])

@@ -529,6 +529,17 @@ def test_a_backward_pass_leaves_no_trace_on_the_tape():
     assert len(tape.nodes) == before
 
 
+def test_what_a_tape_saw_can_be_swept_again():
+    x = leaf(3)
+    with mg.Tape() as tape:
+        y = (mg.tanh(x) * x).sum()
+    y.backward()
+    first = x.grad.numpy().copy()
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * first)
+    assert tape.of(y).node.freed is False
+
+
 def test_a_tape_from_a_graph():
     w, x = leaf(5, 7, name="W"), leaf(3, 5, seed=1)
     with mg.scope("t=2"):

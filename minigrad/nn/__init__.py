@@ -6,12 +6,14 @@ from .clip import clip_grad_norm_, clip_grad_value_
 from .layers import Dropout, Embedding, Linear, ReLU, Sequential, Sigmoid, Tanh
 from .module import Module, Parameter
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .truncated import Chunk, detach, truncated_bptt
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
     "AdditiveAttention",
+    "Chunk",
     "DotProductAttention",
     "Dropout",
     "Embedding",
@@ -27,5 +29,7 @@ __all__ = [
     "Tanh",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "detach",
     "init",
+    "truncated_bptt",
 ]

@@ -48,24 +48,25 @@ def activation(given: Activation) -> Map:
         return given
     name, *values = (given,) if isinstance(given, str) else given
     word = str(name).lower().replace("_", "")
-    if word in ("identity", "linear"):
-        function, parameters = identity, []
-    elif word == "affine":
-        function, parameters = line, ["alpha", "beta"]
-    else:
-        known = {op.name.replace("_", ""): op for op in PAGE.records.values() if _is_activation(op)}
-        if word not in known:
-            raise UsageError(f"there is no activation {name!r}; a few that there are: Sigmoid, Tanh, Relu, HardSigmoid")
-        function, parameters = known[word], list(known[word].params)
+    known = _known()
+    if word not in known:
+        raise UsageError(f"there is no activation {name!r}; a few that there are: Sigmoid, Tanh, Relu, HardSigmoid")
+    function, parameters = known[word]
     if len(values) > len(parameters):
         takes = " and ".join(parameters) or "no values"
         raise UsageError(f"the activation {name} takes {takes}, not {values}")
-    chosen = {k: float(v) for k, v in zip(parameters, values, strict=False) if v is not None}
-    return functools.partial(function, **chosen) if chosen else function
+    given_values = {k: float(v) for k, v in zip(parameters, values, strict=False) if v is not None}
+    return functools.partial(function, **given_values) if given_values else function
 
 
-def _is_activation(op: Any) -> bool:
-    return op.kind == "elementwise" and len(op.operands) == 1 and op.name != "clip"
+def _known() -> dict[str, tuple[Callable[..., Tensor], list[str]]]:
+    """Return every activation and the names of its parameters, under its name in small letters."""
+    page = {
+        op.name.replace("_", ""): (op, list(op.params))
+        for op in PAGE.records.values()
+        if op.kind == "elementwise" and len(op.operands) == 1 and op.name != "clip"
+    }
+    return {**page, "identity": (identity, []), "affine": (line, ["alpha", "beta"])}
 
 
 def chosen(who: str, given: Sequence[Activation] | None, usual: tuple[Activation, ...], letters: str) -> list[Map]:

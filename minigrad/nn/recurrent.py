@@ -678,8 +678,8 @@ class LSTM(RecurrentLayers):
     suffix ``_reverse``: ``weight_ih_lk`` (4H, I), for layers above the first (4H, D * P); ``weight_hh_lk``
     (4H, P); ``bias_ih_lk``, ``bias_hh_lk`` (4H,); with a projection ``weight_hr_lk`` (P, H). Rows in the
     order i, f, g, o. Options bring ``weight_ph_lk``, (3H,) diagonal or (3H, H) full, rows i, f, o; ``weight_gg_lk``
-    (3H, 3H), rows the gates i, f, o at t, columns the same at t - 1; ``gain_ih_lk``, ``gain_hh_lk`` (4H,), ``gain_c_lk``
-    (H,), ones at first, and ``bias_c_lk`` (H,), zeros. A gate that a variant lacks has no rows anywhere.
+    (3H, 3H), rows the gates i, f, o at t, columns the same at t - 1; ``gain_ih_lk`` and ``gain_hh_lk`` (4H,),
+    ``gain_c_lk`` (H,), ones at first, and ``bias_c_lk`` (H,), zeros. A gate that a variant lacks has no rows anywhere.
 
     Raises:
         UsageError: arguments that make no network. ShapeError: inputs or states of other shapes.

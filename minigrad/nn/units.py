@@ -29,6 +29,9 @@ __all__ = ["QUIET", "ElmanUnit", "GRUUnit", "LSTMUnit", "Quiet", "State", "Told"
 State = tuple[Tensor, ...]
 """What a unit hands to its next step: (h,), or (h, c) of an LSTM; each (N, H), or (H,) without a batch."""
 
+Words = tuple[str, str]
+"""The letter of a gate, and its name."""
+
 NOTHING = contextlib.nullcontext()
 EPSILON = 1e-5  # under the square root of a layer normalisation
 
@@ -51,7 +54,7 @@ class Weights(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a gate adds up: its shares of the input, of the state, and of whatever else it sees, by position."""
+    """What a gate adds up: its shares of the input, of the state, and of other things that it sees, by position."""
 
     from_x: Map
     from_h: Map
@@ -72,9 +75,10 @@ def normalised(x: Tensor) -> Tensor:
     return x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + EPSILON)
 
 
-def stretched(x: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
+def stretched(x: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
     """Return ``gain * x + bias``."""
-    return gain * x if bias is None else gain * x + bias
+    x = x if gain is None else gain * x
+    return x if bias is None else x + bias
 
 
 def mixed(before: Tensor, after: Tensor, p: float, training: bool) -> Tensor:
@@ -96,12 +100,12 @@ class Quiet:
         """Return x."""
         return x
 
-    def gate(self, words: tuple[str, str], squash: Map, terms: Terms, seen: Sequence[Tensor]) -> Tensor:
-        """Return the squashed sum of a gate's terms; `seen` is x, h and what else there is to be seen."""
+    def gate(self, words: Words, squash: Map, terms: Terms, x: Tensor, h: Tensor, others: State = ()) -> Tensor:
+        """Return the squashed sum of a gate's terms; `others` are what it sees besides x and h."""
         from_x, from_h, more = terms
-        total = from_x(seen[0]) + from_h(seen[1])
+        total = from_x(x) + from_h(h)
         for share, k in more:
-            total = total + share(seen[k])
+            total = total + share(others[k])
         return squash(total)
 
 
@@ -120,10 +124,10 @@ class Told(Quiet):
         x.name = word + self.ending
         return x
 
-    def gate(self, words: tuple[str, str], squash: Map, terms: Terms, seen: Sequence[Tensor]) -> Tensor:
+    def gate(self, words: Words, squash: Map, terms: Terms, x: Tensor, h: Tensor, others: State = ()) -> Tensor:
         """Return the squashed sum of a gate's terms."""
         with _core.scope(words[1]):
-            return self.name(super().gate(words, squash, terms, seen), words[0])
+            return self.name(super().gate(words, squash, terms, x, h, others), words[0])
 
 
 QUIET = Quiet()
@@ -224,7 +228,7 @@ class Unit:
         """Cut the parameters into gates: for each letter its shares of input and state."""
         letters = "".join(letter for letter, _ in self.gates)
         if self.layer_norm:
-            return {g: Terms(*[self._row(letters, g)] * 2) for g in letters}
+            return {g: Terms(self._row(letters, g), self._row(letters, g)) for g in letters}
         b_ih, b_hh = w.bias_ih, w.bias_hh
         if not watched and self.one_bias and b_ih is not None and b_hh is not None:
             b_ih, b_hh = b_ih + b_hh, None
@@ -405,43 +409,47 @@ class LSTMUnit(Unit):
             more: list[tuple[Map, int]] = []
             if w.weight_ph is not None:
                 rows = self.cut(w.weight_ph, self.looking, g, watched)
-                more.append((_times(rows) if self.peepholes == "diagonal" else affine(rows, None), 2))
+                more.append((_times(rows) if self.peepholes == "diagonal" else affine(rows, None), 0))
             if w.weight_gg is not None:
-                more.append((affine(self.cut(w.weight_gg, self.looking, g, watched), None), 3))
+                more.append((affine(self.cut(w.weight_gg, self.looking, g, watched), None), 1))
             found[g] = found[g]._replace(more=tuple(more))
         return found
 
     def equations(self, w: Weights, watched: bool, keep: Tensor | None) -> Step:
         """Four layers, three of them σ; then five pointwise operations."""
-        coupled, bound, norm, remembers = self.coupled, self.cell_clip, self.layer_norm, self.variant == "FGR"
+        coupled, bound, gain, remembers = self.coupled, self.cell_clip, w.gain_c, self.variant == "FGR"
         terms = self.terms(w, watched, unused="f" if self.input_forget else "")
-        to_i, to_f, to_g, to_o = (terms.get(g) for g in "ifgo")
+        to_i, to_f, to_g, to_o = terms.get("i"), terms.get("f"), terms["g"], terms.get("o")
+        sees = self.peepholes is not None or remembers
         of_i, of_f, of_g, of_o = NAMES.items()
         squash, squash_g, squash_h = self.activations
         squash, squash_g = self.clipped(squash), self.clipped(squash_g)
-        enter = self.entrance(w, keep) if norm or keep is not None else None
+        enter = self.entrance(w, keep) if gain is not None or keep is not None else None
 
         def step(x: Tensor, state: State, how: Quiet) -> State:
-            h, c, *before = state
+            h, c = state[0], state[1]
             if enter is not None:
                 x, h = enter(x, h, how)
-            seen = (x, h, c, *before)
-            i = None if to_i is None else how.gate(of_i, squash, to_i, seen)
-            if coupled:
+            others = (c, *state[2:]) if sees else ()
+            i = how.gate(of_i, squash, to_i, x, h, others) if to_i else None
+            f: Tensor | None = None
+            if to_f:
+                f = how.gate(of_f, squash, to_f, x, h, others)
+            elif coupled:
                 with how.scope("forget gate"):
-                    f = how.name(1 - i, "f")
-            else:
-                f = None if to_f is None else how.gate(of_f, squash, to_f, seen)
-            g = how.gate(of_g, squash_g, to_g, seen)
+                    f = how.name(ops.sub(1, i), "f")
+            g = how.gate(of_g, squash_g, to_g, x, h)
             c = (c if f is None else f * c) + (g if i is None else i * g)
             if bound is not None:
                 c = ops.clip(c, -bound, bound)
             how.name(c, "c")
-            o = None if to_o is None else how.gate(of_o, squash, to_o, (x, h, c, *before))
+            if sees:
+                others = (c, *state[2:])
+            o = how.gate(of_o, squash, to_o, x, h, others) if to_o else None
             y = c
-            if norm:
+            if gain is not None:
                 with how.scope("layer norm"):
-                    y = stretched(normalised(c), w.gain_c, w.bias_c)
+                    y = stretched(normalised(c), gain, w.bias_c)
             y = squash_h(y)
             h = how.name(y if o is None else o * y, "h")
             return (h, c, how.name(ops.concatenate(i, f, o, axis=-1), "gates")) if remembers else (h, c)
@@ -483,18 +491,18 @@ class GRUUnit(Unit):
         """Three layers, two of them σ."""
         terms = self.terms(w, watched)
         of_r, of_z, of_n = self.gates
-        from_x, from_h, _ = terms["n"]
+        to_r, to_z, (from_x, from_h, _) = terms["r"], terms["z"], terms["n"]
         squash, squash_n = (self.clipped(one) for one in self.activations)
         after = self.reset_after
         enter = self.entrance(w, keep) if self.layer_norm or keep is not None else None
 
         def step(x: Tensor, state: State, how: Quiet) -> State:
             (h,) = state
-            seen = (x, h) if enter is None else enter(x, h, how)
-            r = how.gate(of_r, squash, terms["r"], seen)
-            z = how.gate(of_z, squash, terms["z"], seen)
+            x, seen = (x, h) if enter is None else enter(x, h, how)
+            r = how.gate(of_r, squash, to_r, x, seen)
+            z = how.gate(of_z, squash, to_z, x, seen)
             reset: Map = (lambda h: r * from_h(h)) if after else (lambda h: from_h(r * h))
-            n = how.gate(of_n, squash_n, Terms(from_x, reset), seen)
+            n = how.gate(of_n, squash_n, Terms(from_x, reset), x, seen)
             return (how.name((1 - z) * n + z * h, "h"),)
 
         return step

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
-
-import numpy as np
 
 from ... import _core
 from ...errors import DTypeError, FormatError, MinigradError, ShapeError, UsageError
@@ -17,6 +16,7 @@ from ._table import LIMIT, bind
 
 __all__ = ["OnnxModel", "load"]
 
+RECURRENT = ("RNN", "GRU", "LSTM")  # what opens a scope of its own
 MAX_BYTES = 2**31
 MAX_ELEMENTS = 2**28
 
@@ -88,7 +88,8 @@ class OnnxModel(Module):
         """Run all nodes; a value is let go when no later node reads it."""
         room = self.max_elements
         for k, (node, function) in enumerate(self._steps):
-            results = _run(node, function, [values[name] if name else None for name in node.inputs])
+            with _core.scope(node.name) if node.op in RECURRENT else nullcontext():
+                results = _run(node, function, [values[name] if name else None for name in node.inputs])
             for name, result in zip(node.outputs, results, strict=True):
                 room -= result.size
                 if name:

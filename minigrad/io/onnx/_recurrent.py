@@ -8,6 +8,7 @@ own end: the valid part is turned round before, and the outputs after. Source: t
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from ... import _core, ops
 from ...errors import ShapeError, UsageError
 from ...nn import GRU, LSTM, RNN
-from ...tensor import Tensor, generator
+from ...nn.activations import activation
+from ...tensor import Tensor, generator, zeros
 from .. import layouts
 from ._table import floats, node, strs, within
 
@@ -69,9 +71,16 @@ def _activations(unit: str, directions: int, names: strs | None, alpha: floats |
 @lru_cache(maxsize=64)
 def _blank(unit: str, inputs: int, hidden: int, options: tuple[tuple[str, Any], ...]) -> Any:
     """Return a layer of one direction whose parameters are to be replaced."""
+    chosen = dict(options)
+    bound = chosen["clip"]
+    if unit == "lstm" and bound is not None:
+        # The operator clips the inputs of all activations, h's as well; the layer leaves that one alone.
+        *gates, last = chosen["activations"]
+        squash = activation(last)
+        chosen["activations"] = (*gates, lambda c: squash(ops.clip(c, -bound, bound)))
     state = generator().bit_generator.state
     try:
-        return KINDS[unit][0](inputs, hidden, **dict(options))
+        return KINDS[unit][0](inputs, hidden, **chosen)
     finally:
         generator().bit_generator.state = state  # loading a model draws no random numbers
 
@@ -146,11 +155,11 @@ def _run(
         layer = _filled(_blank(unit, inputs, hidden, key), own)
         x = _turned(X, lengths) if backwards else X
         if any(s is not None for s in initial):
-            given = [ops.mul(_zeros(X, batch, hidden), 0) if s is None else s[k : k + 1] for s in initial]
+            given = [zeros(1, batch, hidden, dtype=X.dtype) if s is None else s[k : k + 1] for s in initial]
             hx: Any = given[0] if len(given) == 1 else tuple(given)
         else:
             hx = None
-        with _core.scope("reverse" if backwards else "forward"):
+        with _core.scope(("forward", "reverse")[k]) if len(ways) == 2 else nullcontext():
             y, final = layer(x, hx, lengths=lengths)
         results.append((_turned(y, lengths) if backwards else y, *(final if isinstance(final, tuple) else (final,))))
 
@@ -160,10 +169,6 @@ def _run(
         Y = ops.permute(Y, (2, 0, 1, 3))
         finals = [ops.permute(each, (1, 0, 2)) for each in finals]
     return tuple([Y, *finals][: len(present)])
-
-
-def _zeros(like: Tensor, batch: int, hidden: int) -> Tensor:
-    return ops.astype(_core.tensor(np.zeros((1, batch, hidden))), like.dtype)
 
 
 @node("RNN")
