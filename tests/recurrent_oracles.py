@@ -61,7 +61,7 @@ class Odyssey:
     def forward(self, x: Array, y: Array, c: Array) -> list[dict[str, Array]]:
         """Return all values of all steps; step -1 comes first and has y and c only, and gates of zeros."""
         one = np.ones_like(c)
-        steps = [{"y": y, "c": c, **{k: 0 * c for k in "ifo"}}]
+        steps = [{"y": y, "c": c, **dict.fromkeys("ifo", 0 * c)}]
         for x_t in x:
             past = steps[-1]
             bar = {k: x_t @ self.W[k].T + past["y"] @ self.R[k].T + self.b[k] for k in self.rows}
@@ -89,7 +89,7 @@ class Odyssey:
             to_c: the one that arrives at the last c.
         """
         zero = np.zeros_like(to_c)
-        later = {"c": zero, **{k: zero for k in "ifzo"}}  # the deltas of the step after
+        later = {"c": zero, **dict.fromkeys("ifzo", zero)}  # the deltas of the step after
         f_later = zero
         deltas: list[Any] = []
         for t in range(len(steps) - 2, -1, -1):

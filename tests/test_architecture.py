@@ -41,7 +41,7 @@ READS_ONLY = {"render": {"errors", "graph.view"}}
 NO_ARRAYS = {"_core", "render"}
 LAZY = {"", "cli", "pytest_plugin"}  # "" is minigrad/__init__.py
 CUPY_SPEAKERS = {"_cuda.py", "backend.py"}
-LATE = {"cupy", "graphviz", "matplotlib", "rich", "torch"}
+LATE = {"cupy", "graphviz", "matplotlib", "onnx", "rich", "safetensors", "torch"}
 
 
 @dataclass(frozen=True)

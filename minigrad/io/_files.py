@@ -37,7 +37,7 @@ def read_limited(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            raise FormatError(f"{path} has {size} bytes; at most {max_bytes} are read: raise max_bytes if that is meant")
+            raise FormatError(f"{path} has {size} bytes; {max_bytes} are allowed: raise max_bytes if that is meant")
         # One byte more than allowed: a pipe or a growing file does not say its size.
         data = file.read(max_bytes + 1) if size == 0 else file.read(size)
     if len(data) > max_bytes:

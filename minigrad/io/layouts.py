@@ -14,8 +14,8 @@ A state dictionary here has PyTorch's names and layouts, for a layer ``k`` and a
     ============  ===============  ===============  ==========
 
 g is the cell gate (ONNX and Keras write c), n the new gate (ONNX and Keras write h). `unit` is "rnn", "gru" or "lstm".
-Tensors stay tensors, and gradients flow through; anything else becomes a NumPy array. `prefix` is what stands before the
-names of a layer inside of a larger model, such as ``"encoder.lstm."``.
+Tensors stay tensors, and gradients flow through; anything else becomes a NumPy array. `prefix` is what stands before
+the names of a layer inside of a larger model, such as ``"encoder.lstm."``.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def _read(state: Mapping[str, Any], unit: str, prefix: str) -> list[Layer]:
     gates = _gates(unit)
     own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     found = {key: KEY.fullmatch(key) for key in own}
-    strange = [prefix + key for key, match in found.items() if not match or (match[1] == "weight_ph" and unit != "lstm")]
+    alien = () if unit == "lstm" else ("weight_ph",)
+    strange = [prefix + key for key, match in found.items() if not match or match[1] in alien]
     if strange:
         raise UsageError(f"no parameters of {unit}: {', '.join(strange)}")
     matches = [match for match in found.values() if match]
@@ -218,9 +219,7 @@ def to_onnx(state: Mapping[str, Any], unit: str, prefix: str = "") -> list[dict[
     return out
 
 
-def from_onnx(
-    layers: Mapping[str, Any] | Sequence[Mapping[str, Any]], unit: str, prefix: str = ""
-) -> dict[str, Any]:
+def from_onnx(layers: Mapping[str, Any] | Sequence[Mapping[str, Any]], unit: str, prefix: str = "") -> dict[str, Any]:
     """Return the state dictionary of ONNX's W, R, B and P: the inverse of :func:`to_onnx`.
 
     Args:
@@ -248,7 +247,8 @@ def from_onnx(
         lost = [key for key in ("W", "R") if given.get(key) is None]
         if wrong or lost:
             raise UsageError(f"layer {k}: missing {lost}, unexpected {wrong}; {unit} has {', '.join(known)}")
-        W, R, B, P = (None if given.get(key) is None else _array(key, given[key]) for key in "WRBP")
+        W, R = (_array(key, given[key]) for key in "WR")
+        B, P = (None if given.get(key) is None else _array(key, given[key]) for key in "BP")
         if len(R.shape) != 3 or R.shape[0] not in (1, 2):
             raise ShapeError(f"R has shape {tuple(R.shape)}; here it must be (1 or 2, {gates}*H, H)")
         directions, hidden = R.shape[0], _hidden("R of one direction", R[0], gates, 1)
@@ -356,7 +356,8 @@ def from_keras(layers: Sequence[Any], unit: str, bidirectional: bool = False, pr
             arrays = [_array(n, x) for n, x in zip(names, given[d * each : (d + 1) * each], strict=True)]
             hidden = _hidden(names[1], arrays[1], gates, 0)
             if len(arrays[0].shape) != 2 or arrays[0].shape[1] != gates * hidden:
-                raise ShapeError(f"{names[0]} has shape {tuple(arrays[0].shape)}; here it must be (I, {gates * hidden})")
+                shape = tuple(arrays[0].shape)
+                raise ShapeError(f"{names[0]} has shape {shape}; here it must be (I, {gates * hidden})")
             ih, hh = (_reordered(_turned(matrix), there, here) for matrix in arrays[:2])
             b_ih = b_hh = None
             if each == 3:

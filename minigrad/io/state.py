@@ -1,4 +1,4 @@
-"""State dictionaries in safetensors files, with PyTorch's names and layouts, so that both libraries read both's files."""
+"""State dictionaries in safetensors files, with PyTorch's names and layouts: each library reads the other's files."""
 
 from __future__ import annotations
 

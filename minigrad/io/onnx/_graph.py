@@ -7,7 +7,6 @@ name is given once and before it is used (so there are no cycles), and what is n
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ __all__ = ["DTYPES", "OPSETS", "Graph", "Node", "Port", "read"]
 OPSETS = range(13, 29)
 """Versions of the operator set whose definitions of the supported operators were read."""
 
-DTYPES = {
+DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("float32"),
     2: np.dtype("uint8"),
     3: np.dtype("int8"),
@@ -252,7 +251,7 @@ def _external(proto: Any, where: str, folder: Path | None, size: int) -> bytes:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     except (ValueError, OSError) as error:
         raise FormatError(f"{where} names no place in a file: {error}") from error
-    if not location or os.path.isabs(location) or not path.is_relative_to(folder) or not path.is_file():
+    if not location or Path(location).is_absolute() or not path.is_relative_to(folder) or not path.is_file():
         raise FormatError(f"{where} lies in {location!r}, which is no file in the model's folder")
     if offset < 0 or length != size or path.stat().st_size < offset + length:
         raise FormatError(f"{where} takes {size} bytes from {offset} on; {location!r} does not have them")

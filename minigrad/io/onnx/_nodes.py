@@ -41,7 +41,7 @@ def _unary(op: str, function: Callable[[Tensor], Tensor]) -> None:
     node(op)(lambda x: function(x))
 
 
-for _op, _function in {
+UNARY: dict[str, Callable[..., Tensor]] = {
     "Neg": ops.neg,
     "Abs": ops.abs,
     "Sign": ops.sign,
@@ -56,10 +56,11 @@ for _op, _function in {
     "Sigmoid": ops.sigmoid,
     "Relu": ops.relu,
     "Softplus": ops.softplus,
-    "Softsign": lambda x: x / (1 + ops.abs(x)),
+    "Softsign": ops.softsign,
     "Not": ops.logical_not,
     "Identity": lambda x: x,
-}.items():
+}
+for _op, _function in UNARY.items():
     _unary(_op, _function)
 
 
@@ -70,7 +71,8 @@ def _leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
 
 @node("ThresholdedRelu")
 def _thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
-    return ops.where(x > alpha, x, ops.mul(x, 0))
+    # Not the page's, which is x at alpha, as the recurrent operators say: this operator is 0 there.
+    return ops.where(x > alpha, x, 0)
 
 
 @node("Elu")
@@ -80,7 +82,7 @@ def _elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 @node("HardSigmoid")
 def _hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    return ops.clip(alpha * x + beta, 0, 1)
+    return ops.hard_sigmoid(x, alpha, beta)
 
 
 @node("Gelu", 20)
@@ -121,7 +123,7 @@ def _power(a: Tensor, b: Tensor) -> Tensor:
     return ops.pow(a, b).to(a.dtype)
 
 
-for _op, _pair in {
+BINARY: dict[str, Callable[..., Tensor]] = {
     "Add": ops.add,
     "Sub": ops.sub,
     "Mul": ops.mul,
@@ -134,7 +136,8 @@ for _op, _pair in {
     "GreaterOrEqual": ops.greater_equal,
     "And": lambda a, b: _new(np.logical_and(a.numpy(), b.numpy())),
     "Or": lambda a, b: _new(np.logical_or(a.numpy(), b.numpy())),
-}.items():
+}
+for _op, _pair in BINARY.items():
     _binary(_op, _pair)
 
 
@@ -340,9 +343,7 @@ def _split_18(
 
 
 @node("Slice")
-def _slice(
-    x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
-) -> Tensor:
+def _slice(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     first, last = _numbers(starts), _numbers(ends)
     places = list(range(len(first))) if axes is None else _numbers(axes)
     strides = [1] * len(first) if steps is None else _numbers(steps)
@@ -443,9 +444,7 @@ def _reduction(op: str, function: Reduction, since: int = 18, alone: bool = True
     def by_attribute(x: Tensor, *, axes: ints | None = None, keepdims: int = 1) -> Tensor:
         return function(x, axis=axes or None, keepdims=bool(keepdims)).to(x.dtype)
 
-    def by_input(
-        x: Tensor, axes: Tensor | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
-    ) -> Tensor:
+    def by_input(x: Tensor, axes: Tensor | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
         places = () if axes is None else tuple(_numbers(axes))
         if noop_with_empty_axes and not places:
             if not alone:

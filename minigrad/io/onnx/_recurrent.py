@@ -24,7 +24,7 @@ from ._table import floats, node, strs, within
 
 __all__ = ["ACTIVATIONS"]
 
-ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "relu": (),
     "tanh": (),
     "sigmoid": (),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...errors import FormatError
 from ._graph import OPSETS, Node
@@ -22,8 +22,12 @@ from ._graph import OPSETS, Node
 __all__ = ["LIMIT", "TABLE", "Definition", "bind", "floats", "ints", "node", "strs", "tensor", "within"]
 
 Function = Callable[..., Any]
-ints, floats, strs, tensor = tuple[int, ...], tuple[float, ...], tuple[str, ...], Any
-"""Kinds of attributes, beside int, float and str."""
+
+# Kinds of attributes, beside int, float and str.
+ints: TypeAlias = tuple[int, ...]
+floats: TypeAlias = tuple[float, ...]
+strs: TypeAlias = tuple[str, ...]
+tensor: TypeAlias = Any
 
 LIMIT: ContextVar[int] = ContextVar("LIMIT")
 """How many elements one value of the running model may have."""
