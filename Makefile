@@ -11,7 +11,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 STAMPS := $(VENV)/stamps
 
 # One thread a worker: workers whose libraries all take every core are slower than no workers at all.
-PYTEST_FLAGS ?= --numprocesses=auto --dist=loadgroup
+PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
 PYTEST := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_FLAGS)
 DEMO := $(PY) examples/char_lstm.py --demo
 BENCH := $(PY) -m benchmarks

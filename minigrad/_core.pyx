@@ -1429,8 +1429,19 @@ cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
     elif graph:
         extra.grad = binary(ADD, held, grad)
     else:
-        extra.grad = wrap((<TensorBase> held)._data + grad._data)
+        extra.grad = sum_unrecorded(<TensorBase> held, grad)
     return 0
+
+
+cdef object sum_unrecorded(TensorBase a, TensorBase b):
+    """Add by the operation of the page, which keeps 0-d arrays arrays, unseen by graph and tapes."""
+    cdef int recording = mg_here.recording
+    cdef PyObject *tapes = mg_here.tapes
+    mg_here.recording, mg_here.tapes = 0, NULL
+    try:
+        return binary(ADD, a, b)
+    finally:
+        mg_here.recording, mg_here.tapes = recording, tapes
 
 
 # --- the forward push -----------------------------------------------------------------------------

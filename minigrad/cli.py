@@ -117,6 +117,10 @@ def _add_model(parser: _Parser) -> None:
     group.add_argument("--steps", metavar="N", type=int, help="how many characters, rows or bits")
     group.add_argument("--hidden", metavar="N", type=int, help="units of the state (default: 8; adder: 16)")
     group.add_argument("--weights", metavar="FILE", help="a trained network, as examples/char_lstm.py saves it")
+    group.add_argument("--layers", metavar="N", type=int, help="how many are stacked (default: 1)")
+    group.add_argument("--bidirectional", action="store_true", help="a second network reads the text backwards")
+    group.add_argument("--variant", metavar="NAME", help="of the lstm: V, NIG, NFG, NOG, NIAF, NOAF, CIFG, NP, FGR")
+    group.add_argument("--peepholes", metavar="KIND", help="of the lstm: diagonal or full")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all random numbers (default: 0)")
 
 
@@ -125,7 +129,7 @@ def _model(arguments: argparse.Namespace) -> Any:
 
     if arguments.seed < 0:
         raise UsageError(f"a seed is 0 or more, not {arguments.seed}")
-    given = ("text", "csv", "steps", "hidden", "weights", "seed")
+    given = ("text", "csv", "steps", "hidden", "weights", "layers", "bidirectional", "variant", "peepholes", "seed")
     return models.build(arguments.model, **{name: getattr(arguments, name) for name in given})
 
 
@@ -153,6 +157,7 @@ left to right. A file that is there already is replaced by the finished picture.
 examples:
   minigrad render-graph lstm --text hello -o lstm.svg
   minigrad render-graph lstm --show shape,value,grad -o lstm.png
+  minigrad render-graph lstm --peepholes diagonal --variant CIFG
   minigrad render-graph gru --style unrolled -o gru.pdf
   minigrad render-graph adder --text 23+42 -o adder.html
   minigrad render-graph rnn -o - --format dot"""

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +72,10 @@ def build(
     steps: int | None = None,
     hidden: int | None = None,
     weights: str | Path | None = None,
+    layers: int | None = None,
+    bidirectional: bool = False,
+    variant: str | None = None,
+    peepholes: str | None = None,
     seed: int = 0,
 ) -> Model:
     """Return the model that a command line names.
@@ -87,6 +91,9 @@ def build(
         hidden: units of the state (8 if not given; 16 in the adder).
         weights: an ``.npz`` file of a trained network that spells: its state dictionary under the names ``lstm.…`` (or
             ``gru.…``, ``rnn.…``) and ``head.…``, and its characters, in order, as one string under ``vocabulary``.
+        layers: how many recurrent layers are stacked (1 if not given).
+        bidirectional: whether a second network reads the sequence backwards.
+        variant, peepholes: architecture of the LSTM, as :class:`minigrad.nn.LSTM` takes them.
         seed: of the initial parameters. A user's function runs with minigrad's, NumPy's and Python's global
             generators set to it.
 
@@ -94,10 +101,11 @@ def build(
         UsageError: an unknown model, an option that the model does not take, a text or file that does not fit, a user's
             function that cannot be called, that fails, or that returns no loss.
     """
-    for name, number in (("steps", steps), ("hidden", hidden)):
+    for name, number in (("steps", steps), ("hidden", hidden), ("layers", layers)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
     given = {"text": text, "csv": csv, "steps": steps, "hidden": hidden, "weights": weights}
+    given |= {"layers": layers, "bidirectional": bidirectional or None, "variant": variant, "peepholes": peepholes}
     options = [name for name, value in given.items() if value is not None]
     if spec not in BUILT_IN:
         return _own(spec, options, seed)
@@ -109,42 +117,63 @@ def build(
         for name in ("csv", "weights"):
             if name in options:
                 raise UsageError(f"the adder has no --{name}: write its sum as --text 23+42")
+        for name in ("layers", "bidirectional", "variant", "peepholes"):
+            if name in options:
+                raise UsageError(f"the adder has no --{name}: it is one simple recurrent layer")
         return _adder("23+42" if text is None else text, steps or 8, hidden or 16)
+    shape: dict[str, Any] = {name: given[name] for name in ("variant", "peepholes") if name in options}
+    if shape and spec != "lstm":
+        raise UsageError(f"the {spec} has no --{next(iter(shape))}; the lstm has")
+    shape |= {"num_layers": layers or 1, "bidirectional": bidirectional}
     if csv is not None:
-        return _series(spec, Path(csv), steps, hidden or 8)
-    return _characters(spec, "hello" if text is None else text, steps, hidden or 8, weights)
+        return _series(spec, Path(csv), steps, hidden or 8, shape)
+    return _characters(spec, "hello" if text is None else text, steps, hidden or 8, weights, shape)
 
 
 # --- built-in networks --------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
-    """A recurrent layer, under the name of its kind, and a linear read-out; spelled one step at a time."""
+    """Recurrent layers, under the name of their kind, and a linear read-out; spelled one step at a time."""
 
-    def __init__(self, kind: str, inputs: int, hidden: int, outputs: int) -> None:
+    def __init__(self, kind: str, inputs: int, hidden: int, outputs: int, **shape: Any) -> None:
         super().__init__()
         self.kind, self.hidden = kind, hidden
-        setattr(self, kind, LAYERS[kind](inputs, hidden))
-        self.head = nn.Linear(hidden, outputs)
+        setattr(self, kind, LAYERS[kind](inputs, hidden, **shape))
+        self.head = nn.Linear(hidden * (2 if shape.get("bidirectional") else 1), outputs)
         for word, parameter in self.head.named_parameters():
             parameter.name = f"head.{word}"
 
     def outputs(self, xs: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Yield every step's number and read-out, inside of that step's scope."""
         layer = getattr(self, self.kind)
-        unit = layer.unit
-        state = tuple(zeros(1, size) for size in layer._state_sizes(self.hidden))
-        for word, s in zip(unit.states, state, strict=True):
-            s.name = f"{word}[-1]"
-        with scope(self.kind):
-            # Not the layer's own loop: there no step can have its read-out and its loss before the next one.
-            step = unit.bind(layer._weights("_l0"), state, True, layer.training)
+        if layer.bidirectional:
+            # No read-out can come before the other direction has read everything.
+            whole = tensor(np.stack([x.numpy() for x in xs]), name="x")
+            read, _ = layer(whole)
+            for t in range(len(xs)):
+                with scope(f"t={t}"):
+                    yield t, self.head(read[t])
+            return
+        unit, words = layer.unit, [f"layer {k}" for k in range(layer.num_layers)]
+        steps, states = [], []
+        for k, word in enumerate(words):
+            with scope(self.kind), scope(word) if len(words) > 1 else nullcontext():
+                state = tuple(zeros(1, size) for size in layer._state_sizes(self.hidden))
+                for letter, s in zip(unit.states, state, strict=True):
+                    s.name = f"{letter}[-1]"
+                # Not the layer's own loop: there no step can have its read-out and its loss before the next one.
+                steps.append(unit.bind(layer._weights(f"_l{k}"), state, True, layer.training))
+                states.append(state)
         for t, x in enumerate(xs):
             x.name = f"x[{t}]"
-            with scope(self.kind), scope(f"t={t}"):
-                state = step(x, state, Told(t))
+            h = x
+            for k, word in enumerate(words):
+                with scope(self.kind), scope(word) if len(words) > 1 else nullcontext(), scope(f"t={t}"):
+                    states[k] = steps[k](h, states[k], Told(t))
+                    h = states[k][0]
             with scope(f"t={t}"):
-                yield t, self.head(state[0])
+                yield t, self.head(h)
 
 
 def _named(x: Tensor, word: str, t: int) -> Tensor:
@@ -152,14 +181,25 @@ def _named(x: Tensor, word: str, t: int) -> Tensor:
     return x
 
 
-def _characters(kind: str, text: str, steps: int | None, hidden: int, weights: str | Path | None) -> Model:
+def _described(kind: str, shape: dict[str, Any]) -> str:
+    """Say what a network is in a few words, for a title."""
+    words = ["bidirectional "] if shape["bidirectional"] else []
+    more = [f"{shape['num_layers']} layers"] if shape["num_layers"] > 1 else []
+    more += [shape["variant"]] if "variant" in shape else []
+    more += [f"{shape['peepholes']} peepholes"] if "peepholes" in shape else []
+    return "".join([*words, kind, f" ({', '.join(more)})" if more else ""])
+
+
+def _characters(
+    kind: str, text: str, steps: int | None, hidden: int, weights: str | Path | None, shape: dict[str, Any]
+) -> Model:
     if len(set(text)) < 2:
         raise UsageError(f"the text {text!r} needs two different characters: otherwise there is nothing to predict")
     if weights is None:
         letters = "".join(sorted(set(text)))
-        net = Net(kind, len(letters), hidden, len(letters))
+        net = Net(kind, len(letters), hidden, len(letters), **shape)
     else:
-        net, letters = _trained(kind, Path(weights))
+        net, letters = _trained(kind, Path(weights), shape)
         strange = sorted(set(text) - set(letters))
         if strange:
             raise UsageError(f"{weights} has not learned the character {strange[0]!r}; it knows {letters!r}")
@@ -174,10 +214,10 @@ def _characters(kind: str, text: str, steps: int | None, hidden: int, weights: s
             for t, y in net.outputs(xs)
         ]
 
-    return Model(kind, f"{kind} spelling {_shortened(text)!r}", run)
+    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run)
 
 
-def _trained(kind: str, path: Path) -> tuple[Net, str]:
+def _trained(kind: str, path: Path, shape: dict[str, Any]) -> tuple[Net, str]:
     """Read a network and its characters from an ``.npz`` file."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -190,7 +230,7 @@ def _trained(kind: str, path: Path) -> tuple[Net, str]:
     if "vocabulary" not in state or first is None or first.ndim != 2:
         raise UsageError(f"{path} holds no trained {kind}: it needs 'vocabulary' and '{kind}.weight_hh_l0'")
     letters = str(state.pop("vocabulary"))
-    net = Net(kind, len(letters), first.shape[1], len(letters))
+    net = Net(kind, len(letters), first.shape[1], len(letters), **shape)
     try:
         net.load_state_dict(state)
     except MinigradError as error:
@@ -222,7 +262,7 @@ def _adder(text: str, bits: int, hidden: int) -> Model:
     return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run)
 
 
-def _series(kind: str, path: Path, steps: int | None, hidden: int) -> Model:
+def _series(kind: str, path: Path, steps: int | None, hidden: int, shape: dict[str, Any]) -> Model:
     rows = read_csv(path)
     available = len(rows) - 1
     if available < 1:
@@ -231,7 +271,7 @@ def _series(kind: str, path: Path, steps: int | None, hidden: int) -> Model:
         raise UsageError(f"{steps} steps need {steps + 1} rows, and {path} has {len(rows)}")
     spread = rows.std(axis=0)
     rows = ((rows - rows.mean(axis=0)) / np.where(spread == 0, 1, spread)).astype(np.float32)
-    net = Net(kind, rows.shape[1], hidden, rows.shape[1])
+    net = Net(kind, rows.shape[1], hidden, rows.shape[1], **shape)
 
     def run() -> list[Tensor]:
         xs = [tensor(rows[[t]]) for t in range(available if steps is None else steps)]
@@ -240,7 +280,7 @@ def _series(kind: str, path: Path, steps: int | None, hidden: int) -> Model:
             for t, y in net.outputs(xs)
         ]
 
-    return Model(kind, f"{kind} predicting the next row of {path.name}", run)
+    return Model(kind, f"{_described(kind, shape)} predicting the next row of {path.name}", run)
 
 
 def read_csv(path: str | Path) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -33,7 +33,9 @@ else:
         """The module of formulas, loaded when the first rule is read: a quarter of the time of importing the page."""
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(importlib.import_module(self.__name__), name)
+            found = getattr(importlib.import_module(self.__name__), name)
+            setattr(self, name, found)
+            return found
 
     formula = _Later(__name__.rpartition(".")[0] + ".formula")
 
@@ -545,12 +547,12 @@ class Op(OpBase):
     def _as_call(self) -> formula.Expr:
         return formula.parse(f"{self.name}({', '.join(self.operands)})")
 
-    @property
+    @cached_property
     def value_text(self) -> str:
         """The value as text: its formula, or the call."""
         return formula.to_text(self.value_expr if self.value_expr is not None else self._as_call())
 
-    @property
+    @cached_property
     def value_latex(self) -> str:
         """The value as LaTeX: its formula, or the call."""
         return formula.to_latex(self.value_expr if self.value_expr is not None else self._as_call())

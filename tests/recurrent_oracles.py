@@ -171,7 +171,8 @@ def lstm_step(
     c = f * c + i * g_(g)
     if cell_clip is not None:
         c = np.clip(c, -cell_clip, cell_clip)
-    h = o * h_(w["gain_c"] * norm(c) + w["bias_c"] if layer_norm else c)
+    s = w["gain_c"] * norm(c) + w["bias_c"] if layer_norm else c
+    h = o * h_(s if clip is None else np.clip(s, -clip, clip))
     return (h @ w["weight_hr"].T if "weight_hr" in w else h), c
 
 

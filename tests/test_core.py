@@ -183,6 +183,13 @@ def test_gradients_accumulate_and_none_resets():
     assert x.grad.tolist() == [5.0] * 3
 
 
+def test_scalar_gradients_accumulate():
+    w = mg.tensor(0.9, dtype="float64", requires_grad=True)
+    for _ in range(3):
+        (w * 2.0).backward()
+    assert w.grad.item() == 6.0 and w.grad.shape == ()
+
+
 def test_backward_twice_names_the_operation():
     x = leaf(3)
     with mg.scope("encoder"):

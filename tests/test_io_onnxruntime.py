@@ -169,6 +169,7 @@ def layer_options(unit: str) -> Iterator[dict[str, Any]]:
     if unit == "lstm":
         yield from ({"peepholes": "diagonal", "num_layers": 2}, {"input_forget": True}, {"forget_bias": 1.0})
         yield from ({"variant": "NIAF"}, {"variant": "NOAF", "peepholes": "diagonal"}, {"variant": "NP"})
+        yield from ({"variant": "CIFG", "bidirectional": True}, {"variant": "CIFG", "peepholes": "diagonal"})
         yield {"activations": ("hardsigmoid", ("Elu", 0.7), ("ScaledTanh", 1.2, 0.6)), "bidirectional": True}
 
 

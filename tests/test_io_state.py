@@ -1,5 +1,6 @@
 """State dictionaries in safetensors files: round trips, PyTorch's side of the format, and files that are not whole."""
 
+import doctest
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.errors import FormatError, MissingExtraError, UsageError
+from minigrad.io import state
 
 safetensors = pytest.importorskip("safetensors")
 
@@ -27,6 +29,12 @@ def raw(header: dict[str, Any], data: bytes) -> bytes:
     """Write a file by hand, from the format's description."""
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def test_examples() -> None:
+    result = doctest.testmod(state)
+    assert result.attempted >= 2
+    assert result.failed == 0
 
 
 def test_a_module_comes_back(tmp_path: Path) -> None:

@@ -165,6 +165,12 @@ def test_malformed_csv(tmp_path, content, message):
         ("lstm", {"weights": "no.npz"}, r"cannot read 'no.npz': No such file"),
         ("lstm", {"weights": "no.npz", "hidden": 3}, "--hidden and --weights cannot be"),
         ("adder", {"csv": "x.csv"}, "the adder has no --csv"),
+        ("adder", {"layers": 2}, "the adder has no --layers"),
+        ("lstm", {"layers": 0}, "layers must be at least 1"),
+        ("gru", {"variant": "CIFG"}, "the gru has no --variant; the lstm has"),
+        ("rnn", {"peepholes": "full"}, "the rnn has no --peepholes; the lstm has"),
+        ("lstm", {"variant": "XYZ"}, "variant is one of V, NIG"),
+        ("model.py:f", {"bidirectional": True}, "--bidirectional is for the built-in models"),
         ("adder", {"text": "3*4"}, "two whole numbers, written like 23"),
         ("adder", {"text": "200+100"}, "300 does not fit into 8 bits, whose largest number is 255"),
         ("model.py", {}, "which function of model.py"),
@@ -178,6 +184,43 @@ def test_malformed_csv(tmp_path, content, message):
 def test_refused(spec, options, message):
     with pytest.raises(UsageError, match=message):
         models.build(spec, **options)
+
+
+def test_an_architecture_of_the_lstm():
+    model = models.build("lstm", text="abc", hidden=5, variant="CIFG", peepholes="diagonal", layers=2)
+    assert model.title == "lstm (2 layers, CIFG, diagonal peepholes) spelling 'abc'"
+    tape, _ = run(model)
+    names = {n.name: n for n in tape.nodes if n.name}
+    for layer in range(2):
+        step = f"lstm/layer {layer}/t=2"
+        coupled = [n for n in tape.nodes if n.scope == f"{step}/forget gate" and n.name == "f[2]"]
+        assert [n.op for n in coupled] == ["sub"]
+        assert f"weight_ph_l{layer}[o]" in names
+        assert f"weight_ph_l{layer}[f]" not in names
+        assert [n.name for n in tape.nodes if n.scope == step and n.name] == ["c[2]", "h[2]"]
+    (above,) = [n for n in tape.nodes if n.scope == "lstm/layer 1/t=2/cell gate" and n.name == "g[2]"]
+    below = {n.name for n in above.inputs[0].inputs[0].inputs}
+    assert "h[2]" in below
+
+
+def test_both_directions():
+    tape, _ = run(models.build("gru", text="abc", hidden=5, layers=2, bidirectional=True))
+    scopes = {n.scope for n in tape.nodes}
+    for layer in range(2):
+        for way in ("forward", "reverse"):
+            assert f"gru/layer {layer}/{way}/t=2/reset gate" in scopes
+    logits = [n for n in tape.nodes if n.name and n.name.startswith("logits")]
+    assert [n.scope for n in logits] == ["t=0/head", "t=1/head", "t=2/head"]
+    assert [n.inputs[0].shape for n in logits] == [(1, 10)] * 3
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_streams_are_the_layers_own_results(layers):
+    net = models.Net("lstm", 3, 5, 3, num_layers=layers, variant="FGR", peepholes="full")
+    xs = [mg.tensor(np.random.default_rng(t).standard_normal((1, 3)).astype("float32")) for t in range(4)]
+    streamed = [y.numpy() for _, y in net.outputs(xs)]
+    whole = net.head(net.lstm(np.stack([x.numpy() for x in xs]))[0]).numpy()
+    np.testing.assert_allclose(np.stack(streamed), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_series_has_so_many_steps(tmp_path):

@@ -55,8 +55,8 @@ def save(
     >>> import tempfile, minigrad as mg
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mg.io.save(f"{folder}/model.safetensors", mg.nn.Linear(2, 3))
-    ...     {name: value.shape for name, value in mg.io.load(f"{folder}/model.safetensors").items()}
-    {'weight': (3, 2), 'bias': (3,)}
+    ...     sorted((name, value.shape) for name, value in mg.io.load(f"{folder}/model.safetensors").items())
+    [('bias', (3,)), ('weight', (3, 2))]
     """
     numpy_flavour = library("safetensors.numpy", "a safetensors file", "io")
     texts = {"format": "pt", **(metadata or {})}

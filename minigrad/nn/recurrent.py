@@ -91,22 +91,27 @@ class Recurrent(Module):
         then nobody is told of the final ones.
         """
         who, words = type(self).__name__, self.unit.states
-        like = next(self.parameters())
-        fresh = [zeros(shape, dtype=like.dtype).to(like.device) for shape in shapes]
         least = min(len(words), 2)
         if given is None:
-            return tuple(fresh), least
-        if len(words) == 1:
-            given = (given,)
-        elif not isinstance(given, tuple | list) or not least <= len(given) <= len(words):
+            states: State = ()
+        elif len(words) == 1:
+            states = (as_tensor(given),)
+        elif isinstance(given, tuple | list) and least <= len(given) <= len(words):
+            states = tuple(as_tensor(s) for s in given)
+        else:
             kind = f"{len(given)} states" if isinstance(given, tuple | list) else type(given).__name__
             wanted = "a pair, (h_0, c_0)" + (", or a triple, (h_0, c_0, gates_0)" if len(words) > 2 else "")
             raise UsageError(f"{who} takes its initial states as {wanted}, not {kind}")
-        states = tuple(as_tensor(s) for s in given)
         for word, state, shape in zip(words, states, shapes, strict=False):
             if state.shape != shape:
                 raise ShapeError(f"{who}: {word}_0 has shape {state.shape}; here it must be {shape}")
-        return (*states, *fresh[len(states) :]), len(states)
+        like, told = next(self.parameters()), max(least, len(states))
+        for word, shape in zip(words[len(states) :], shapes[len(states) :], strict=True):
+            fresh = zeros(shape, dtype=like.dtype).to(like.device)
+            if _core.is_watched():
+                fresh.name = f"{word}_0"
+            states = (*states, fresh)
+        return states, told
 
     def _state_sizes(self, outputs: int) -> list[int]:
         """Return the sizes of a unit's states: h, the cell, and FGR's three gates."""
@@ -649,8 +654,8 @@ class LSTM(RecurrentLayers):
             PyTorch's LSTM are the same.
         forget_bias: starting value of the forget gate's rows of ``bias_ih``; those of ``bias_hh`` are 0 then.
         cell_clip: c_t is held between -cell_clip and cell_clip; where it is held no gradient passes.
-        clip: bound of the sums that enter the activations of gates and g (ONNX's clip as onnxruntime reads it: c_t
-            enters its activation as it is).
+        clip: bound of whatever enters an activation, c_t on its way into h's among it; c_t itself is not held (ONNX's
+            clip).
         input_forget: f = 1 - i, as "CIFG", but on the full set of parameters (ONNX's input_forget); the forget gate's
             rows get no gradient.
         activations: f of the gates, g of the block's input, h of c_t; ("sigmoid", "tanh", "tanh") if not given. Each

@@ -422,8 +422,7 @@ class LSTMUnit(Unit):
         to_i, to_f, to_g, to_o = terms.get("i"), terms.get("f"), terms["g"], terms.get("o")
         sees = self.peepholes is not None or remembers
         of_i, of_f, of_g, of_o = NAMES.items()
-        squash, squash_g, squash_h = self.activations
-        squash, squash_g = self.clipped(squash), self.clipped(squash_g)
+        squash, squash_g, squash_h = (self.clipped(one) for one in self.activations)
         enter = self.entrance(w, keep) if gain is not None or keep is not None else None
 
         def step(x: Tensor, state: State, how: Quiet) -> State:

@@ -135,8 +135,9 @@ def _recorded(model: Any) -> Iterator[list[Call]]:
 
 def _noting(calls: list[Call], path: str, layer: Any) -> Callable[..., Any]:
     def forward(input: Any, hx: Any = None, lengths: Any = None, **options: Any) -> Any:
-        if any(value not in (None, False) for value in options.values()):
-            raise UsageError(f"{path}: {', '.join(options)} have no place in an ONNX node")
+        lost = [word for word, value in options.items() if value is not None and value is not False]
+        if lost:
+            raise UsageError(f"{path}: ONNX's operators have no {', '.join(lost)}")
         x = as_tensor(input)
         states = None
         if hx is not None:
@@ -181,7 +182,7 @@ def _options(path: str, layer: Any) -> dict[str, Any]:
         "cell_clip": lstm and layer.cell_clip is not None,
         "clip (ONNX clips c_t as well)": lstm and layer.clip is not None,
         'peepholes="full"': lstm and layer.peepholes == "full",
-        f"variant={variant!r}": variant not in ("V", "NP", "NIAF", "NOAF"),
+        f"variant={variant!r}": variant not in ("V", "NP", "NIAF", "NOAF", "CIFG"),
     }
     if any(lost.values()):
         raise UsageError(f"{path}: ONNX's operators have no {', '.join(word for word, on in lost.items() if on)}")
@@ -207,9 +208,21 @@ def _options(path: str, layer: Any) -> dict[str, Any]:
         attributes["clip"] = float(layer.clip)
     if gru:
         attributes["linear_before_reset"] = int(layer.reset_after)
-    if lstm and layer.input_forget:
+    if lstm and (layer.input_forget or variant == "CIFG"):
         attributes["input_forget"] = 1
     return attributes
+
+
+def _full(layer: Any) -> dict[str, Any]:
+    """Return the parameters of a layer with rows for all gates: those of CIFG's absent forget gate are never seen."""
+    state = {name: value.numpy() for name, value in layer.state_dict().items()}
+    if not isinstance(layer, LSTM) or layer.variant != "CIFG":
+        return state
+    full = {}
+    for name, value in state.items():
+        first, *others = np.split(value, 2 if name.startswith("weight_ph") else 3)
+        full[name] = np.concatenate([first, np.zeros_like(first), *others])
+    return full
 
 
 # --- the graph -------------------------------------------------------------------------------------------------
@@ -289,7 +302,7 @@ class Writer:
         layer, path = call.layer, call.path
         unit, kind = UNITS[type(layer)]
         attributes = _options(path, layer)
-        weights = layouts.to_onnx(layer.state_dict(), unit)
+        weights = layouts.to_onnx(_full(layer), unit)
         ways, batched = 2 if layer.bidirectional else 1, call.x.ndim == 3
         swap = layer.batch_first and batched
         x = self.value(call.x)
@@ -506,8 +519,10 @@ def _getitem(w: Writer, node: Any, xs: list[str]) -> str:
     (x,), shape = xs, list(node.inputs[0].shape)
     index = node.params["index"]
     index = list(index) if isinstance(index, tuple) else [index]
+    index = [np.asarray(part) if isinstance(part, list) else part for part in index]
     arrays = [part for part in index if hasattr(part, "shape")]
-    if len(arrays) > 1 or any(a.dtype.kind == "b" for a in arrays) or (arrays and any(type(p) is int for p in index)):
+    mixed = bool(arrays) and any(isinstance(part, int) for part in index)
+    if len(arrays) > 1 or mixed or any(array.dtype.kind == "b" for array in arrays):
         raise UsageError("of indices with arrays only those with one array of integers, and slices, can be written")
     if not any(part is Ellipsis for part in index):
         index.append(Ellipsis)

@@ -106,6 +106,11 @@ def read(source: Any, max_bytes: int) -> Graph:
         raise FormatError(f"a name in the ONNX model is no text: {error}") from error
 
 
+def _text(value: Any) -> str:
+    """Return a name; the reader of the format hands out bytes where they are no text."""
+    return value if isinstance(value, str) else value.decode()
+
+
 def _graph(model: Any, folder: Path | None, max_bytes: int) -> Graph:
     opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if not model.HasField("graph") or not model.graph.output:
@@ -119,12 +124,13 @@ def _graph(model: Any, folder: Path | None, max_bytes: int) -> Graph:
     room = _Room(max_bytes)
     values = {}
     for proto in graph.initializer:
-        if not proto.name or proto.name in values:
-            raise FormatError(f"initializer {proto.name!r} is given twice or has no name")
-        values[proto.name] = _tensor(proto, f"initializer {proto.name!r}", folder, room)
+        name = _text(proto.name)
+        if not name or name in values:
+            raise FormatError(f"initializer {name!r} is given twice or has no name")
+        values[name] = _tensor(proto, f"initializer {name!r}", folder, room)
     inputs = tuple(_port(info) for info in graph.input)
     nodes = tuple(_node(proto, place, room) for place, proto in enumerate(graph.node))
-    outputs = tuple(info.name for info in graph.output)
+    outputs = tuple(_text(info.name) for info in graph.output)
     _check_names([port.name for port in inputs], values, nodes, outputs)
     return Graph(opsets[0], inputs, outputs, values, nodes)
 
@@ -153,19 +159,20 @@ def _check_names(inputs: list[str], values: Iterable[str], nodes: Iterable[Node]
 
 
 def _port(info: Any) -> Port:
+    name = _text(info.name)
     if info.type.WhichOneof("value") != "tensor_type":
-        raise FormatError(f"input {info.name!r} is no tensor")
+        raise FormatError(f"input {name!r} is no tensor")
     tensor = info.type.tensor_type
-    dtype = _dtype(tensor.elem_type, f"input {info.name!r}")
+    dtype = _dtype(tensor.elem_type, f"input {name!r}")
     if not tensor.HasField("shape"):
-        return Port(info.name, dtype, None)
+        return Port(name, dtype, None)
     lengths: list[int | str | None] = []
     for dim in tensor.shape.dim:
         kind = dim.WhichOneof("value")
         if kind == "dim_value" and dim.dim_value < 0:
-            raise FormatError(f"input {info.name!r} has an axis of length {dim.dim_value}")
-        lengths.append(dim.dim_value if kind == "dim_value" else (dim.dim_param or None))
-    return Port(info.name, dtype, tuple(lengths))
+            raise FormatError(f"input {name!r} has an axis of length {dim.dim_value}")
+        lengths.append(dim.dim_value if kind == "dim_value" else (_text(dim.dim_param) or None))
+    return Port(name, dtype, tuple(lengths))
 
 
 def _dtype(code: int, where: str) -> np.dtype[Any]:
@@ -179,14 +186,16 @@ def _dtype(code: int, where: str) -> np.dtype[Any]:
 
 
 def _node(proto: Any, place: int, room: _Room) -> Node:
-    node = Node(proto.op_type, proto.name or f"#{place}", tuple(proto.input), tuple(proto.output), {})
+    inputs, outputs = (tuple(_text(name) for name in names) for names in (proto.input, proto.output))
+    node = Node(_text(proto.op_type), _text(proto.name) or f"#{place}", inputs, outputs, {})
     if proto.domain not in ("", "ai.onnx"):
         raise FormatError(f"{node} is of the domain {proto.domain!r}, which is not supported")
     attributes = {}
     for attribute in proto.attribute:
-        if attribute.name in attributes:
-            raise FormatError(f"{node} has the attribute {attribute.name!r} twice")
-        attributes[attribute.name] = _attribute(attribute, node, room)
+        name = _text(attribute.name)
+        if name in attributes:
+            raise FormatError(f"{node} has the attribute {name!r} twice")
+        attributes[name] = _attribute(attribute, node, room)
     return Node(node.op, node.name, node.inputs, node.outputs, attributes)
 
 
@@ -242,7 +251,7 @@ def _tensor(proto: Any, where: str, folder: Path | None, room: _Room) -> np.ndar
 
 def _external(proto: Any, where: str, folder: Path | None, size: int) -> bytes:
     """Read a tensor's bytes from a file beside the model, and from nowhere else."""
-    entries = {entry.key: entry.value for entry in proto.external_data}
+    entries = {_text(entry.key): _text(entry.value) for entry in proto.external_data}
     location = entries.get("location", "")
     if folder is None:
         raise FormatError(f"{where} lies in the file {location!r} beside the model: load the model by its path")

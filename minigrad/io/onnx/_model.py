@@ -48,13 +48,16 @@ class OnnxModel(Module):
         self.outputs = graph.outputs
         self.max_elements = max_elements
         self._ports = {port.name: port for port in graph.inputs}
+        self._steps: list[tuple[Node, Any]] = []
+        self._last: dict[str, int] = {}  # name -> the last step that reads it
         # Past the attributes: a file may name a tensor as it likes, also "forward" or "__dict__".
         for name, array in graph.values.items():
+            if name == "training":  # the one attribute that is set again later
+                raise FormatError("a tensor of the ONNX model is named 'training', as the mode of a module is")
             if array.dtype.kind == "f":
                 self.register_parameter(name, Parameter(from_numpy(array)))
             else:
                 self._buffers[name] = from_numpy(array)
-        self._steps = []
         for node in graph.nodes:
             function = bind(node, graph.opset)
             if node.op == "Constant":
@@ -62,7 +65,7 @@ class OnnxModel(Module):
                 self._transient.add(node.outputs[0])
             else:
                 self._steps.append((node, function))
-        self._last = {name: k for k, (node, _) in enumerate(self._steps) for name in node.inputs}
+        self._last.update((name, k) for k, (node, _) in enumerate(self._steps) for name in node.inputs)
 
     def forward(self, *args: Any, **inputs: Any) -> dict[str, Tensor]:
         """Run the graph."""

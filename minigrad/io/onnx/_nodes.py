@@ -58,6 +58,7 @@ UNARY: dict[str, Callable[..., Tensor]] = {
     "Softplus": ops.softplus,
     "Softsign": ops.softsign,
     "Not": ops.logical_not,
+    "IsNaN": ops.isnan,
     "Identity": lambda x: x,
 }
 for _op, _function in UNARY.items():

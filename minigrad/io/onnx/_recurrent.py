@@ -171,7 +171,8 @@ def _run(
     return tuple([Y, *finals][: len(present)])
 
 
-@node("RNN")
+@node("RNN", 14)
+@node("RNN", absent=("layout",))
 def _rnn(
     X: Tensor,
     W: Tensor,
@@ -195,7 +196,8 @@ def _rnn(
     return _run("rnn", X, weights, sequence_lens, initial, present, direction, layout, hidden_size, named, how)
 
 
-@node("GRU")
+@node("GRU", 14)
+@node("GRU", absent=("layout",))
 def _gru(
     X: Tensor,
     W: Tensor,
@@ -220,7 +222,8 @@ def _gru(
     return _run("gru", X, weights, sequence_lens, initial, present, direction, layout, hidden_size, named, how)
 
 
-@node("LSTM")
+@node("LSTM", 14)
+@node("LSTM", absent=("layout",))
 def _lstm(
     X: Tensor,
     W: Tensor,

@@ -51,6 +51,7 @@ class Definition:
     op: str
     since: int
     function: Function
+    absent: tuple[str, ...]  # attributes that this version does not have
 
     @cached_property
     def parameters(self) -> list[inspect.Parameter]:
@@ -65,18 +66,19 @@ class Definition:
     @cached_property
     def attributes(self) -> dict[str, inspect.Parameter]:
         """The operator's attributes."""
-        return {p.name: p for p in self.parameters if p.kind == p.KEYWORD_ONLY and p.name != "present"}
+        named = {p.name: p for p in self.parameters if p.kind == p.KEYWORD_ONLY}
+        return {name: p for name, p in named.items() if name not in ("present", *self.absent)}
 
 
 TABLE: dict[str, list[Definition]] = {}
 """Operator -> its definitions, the newest last."""
 
 
-def node(op: str, since: int = OPSETS[0]) -> Callable[[Function], Function]:
-    """Enter a function into the table."""
+def node(op: str, since: int = OPSETS[0], absent: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Enter a function into the table, the versions of an operator in their order."""
 
     def enter(function: Function) -> Function:
-        TABLE.setdefault(op, []).append(Definition(op, since, function))
+        TABLE.setdefault(op, []).append(Definition(op, since, function, absent))
         return function
 
     return enter
