@@ -32,7 +32,7 @@ from .tensor import (
     zeros_like,
 )
 
-_LAZY = ("decode", "graph", "io", "nn", "optim", "render", "testing")
+_LAZY = ("decode", "explain", "graph", "io", "nn", "optim", "render", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: draw a model's unrolled graph, check its gradients, print the page of operations."""
+"""The command line: draw a model's unrolled graph, explain and check its gradients, print the page of operations."""
 
 from __future__ import annotations
 
@@ -81,10 +81,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 _MINIGRAD = """\
-Record what a network computes, check its gradients and draw the unrolled graph.
+Record what a network computes, explain its gradients and draw the unrolled graph.
 \f\
 examples:
   minigrad render-graph lstm --text hello -o lstm.svg
+  minigrad explain lstm --of loss --wrt 'c[2]' --by route
   minigrad gradcheck model.py:loss
   minigrad ops tanh
 
@@ -98,6 +99,7 @@ def _minigrad() -> _Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, words, about, fill in (
         ("render-graph", "draw the unrolled graph of a model", _RENDER, _render_graph),
+        ("explain", "explain a gradient route by route", _EXPLAIN, _explain),
         ("gradcheck", "check a model's gradients", _GRADCHECK, _gradcheck),
         ("ops", "print operations and their derivatives", _OPS, _ops),
     ):
@@ -236,6 +238,105 @@ def _open(path: Path) -> None:
 
     if not webbrowser.open(path.resolve().as_uri()):
         print(f"minigrad: no web browser was found; open {path} by hand", file=sys.stderr)
+
+
+# --- explain ------------------------------------------------------------------------------------------------
+
+_EXPLAIN = f"""\
+Run a model once and explain the gradient of one of its values in another: how
+many routes there are between the two, what each group of them contributes, and
+which single routes are the strongest. The parts add up to the gradient, which
+is checked; the exit status is 1 if they do not.
+
+{MODEL}
+\f\
+examples:
+  minigrad explain lstm --of loss --wrt weight_hh_l0 --by time
+  minigrad explain lstm --wrt 'c[2]' --by route --top 3
+  minigrad explain gru --of 'h[3]' --wrt 'h[0]' --through 'r[2]'
+  minigrad explain model.py:loss --wrt W --at 0,2 --json"""
+
+GROUPINGS = ("time", "gate", "scope", "delay", "route")
+
+
+def _explain(parser: _Parser) -> _Parser:
+    _add_model(parser)
+    group = parser.add_argument_group("the gradient")
+    group.add_argument("--of", metavar="NAME", default="loss", help="loss (default), or a value of the tape: h[3], #12")
+    group.add_argument("--wrt", metavar="NAME", required=True, help="a parameter or a value: weight_hh_l0, c[2]")
+    group.add_argument("--at", metavar="I,J", type=_indices, help="the element of it (default: norms of all)")
+    group.add_argument("--through", metavar="NAMES", type=_words, default=[], help="only routes through all of these")
+    group.add_argument("--avoiding", metavar="NAMES", type=_words, default=[], help="only routes through none of these")
+    group = parser.add_argument_group("the report")
+    group.add_argument("--by", metavar="WHAT", choices=GROUPINGS, help=f"group all routes by {', '.join(GROUPINGS)}")
+    group.add_argument("--top", metavar="N", type=int, default=5, help="single routes to list (default: 5)")
+    group.add_argument("--latex", action="store_true", help="print the sum as LaTeX")
+    group.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    parser.set_defaults(run=_run_explain)
+    return parser
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no index: write it like 0,2") from None
+
+
+def _run_explain(arguments: argparse.Namespace) -> int:
+    from ._core import Tape
+    from .explain import paths
+
+    if arguments.latex and arguments.json:
+        raise UsageError("--latex and --json cannot be given together")
+    model = _model(arguments)
+    with _telling(f"running {model.title}"), Tape() as tape:
+        loss = model.loss()
+    if loss.name is None:
+        loss.name = "loss"
+    with _telling(f"following routes through {len(tape)} nodes"):
+        ledger = paths(
+            loss if arguments.of == "loss" else arguments.of,
+            arguments.wrt,
+            at=arguments.at,
+            by=arguments.by,
+            top=arguments.top,
+            tape=tape,
+            through=arguments.through,
+            avoiding=arguments.avoiding,
+        )
+    if arguments.json:
+        print(json.dumps(ledger.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    elif arguments.latex:
+        print(ledger.to_latex())
+    else:
+        _print_report(ledger)
+    return 0
+
+
+def _print_report(report: Any) -> None:
+    """Print lines and tables of at most 80 columns, with rich where it is installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        print(report)
+        return
+    width = min(80, shutil.get_terminal_size().columns)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    for part in report.parts():
+        if isinstance(part, str):
+            console.print(Text(part))
+            continue
+        table = Table(header_style="bold", pad_edge=False)
+        for k, head in enumerate(part.heads):
+            right = k in part.right
+            # Numbers stay whole; words are what gives way.
+            table.add_column(Text(head), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        for row in part.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
 
 
 # --- gradcheck ----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ FLOORS = [  # the lowest first: a room imports from earlier lines and never from
     ("tensor", "function", "grad"),
     ("nn", "optim", "losses", "decode", "io"),
     ("graph",),
-    ("render",),
+    ("render", "explain"),
     ("testing", "models", "cli", "__main__", "pytest_plugin"),
 ]
 SIDEWAYS = {  # what a room may import from its own floor

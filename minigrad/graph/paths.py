@@ -613,12 +613,12 @@ class Route(Report):
     words: Words
 
     def waypoints(self, latex: bool = False) -> list[str]:
-        """Return the values that the route passes, from `of` down to `wrt`: those with names, and both ends."""
+        """Return the values that the route passes, from `of` down to `wrt`: those with names, if any, and both ends."""
         if not self.edges:
             return []
         passed = [self.edges[0].target, *[edge.source for edge in self.edges]]
-        last = len(passed) - 1
-        return [self.words.label(n, latex) for i, n in enumerate(passed) if i in (0, last) or self.words.name(n)]
+        named = [n for n in passed[1:-1] if self.words.name(n)] or passed[1:-1]
+        return [self.words.label(n, latex) for n in (passed[0], *named, passed[-1])]
 
     def parts(self) -> list[str | Table]:
         """Return what it contributes, and a line for each edge."""
@@ -743,8 +743,8 @@ class PathLedger(Report):
         if not self.residual <= self.tolerance:
             raise GradcheckError(
                 f"∂{self.of}/∂{self.wrt}: the routes add up to something else than the gradient, by "
-                f"{self.residual:.3g} where {self.tolerance:.3g} is rounding: some operation's two ways of computing its derivative "
-                "disagree, or a hook changes gradients; minigrad.testing.gradcheck says which"
+                f"{self.residual:.3g} where {self.tolerance:.3g} is rounding: some operation's two ways of computing "
+                "its derivative disagree, or a hook changes gradients; minigrad.testing.gradcheck says which"
             )
         self.count = sum(n for _, n in sums.values())
         self.total = sum((total for total, _ in sums.values()), nothing)

@@ -54,7 +54,7 @@ class Words:
             return latex_name(name) if latex else name
         if node.kind != "op" and node.value is not None and node.value.size == 1:
             return f"{float(_host(node.value).reshape(())):.4g}"
-        expr = getattr(node.record, "value_expr", None)
+        expr: Any = getattr(node.record, "value_expr", None)
         # One level only: a formula of formulas is longer than what it explains.
         plainly = expr is not None and all(self.name(x) or _number(x) for x in node.inputs)
         if plainly and len(formula.to_text(expr, self._operands(node, False))) <= LONGEST:
@@ -83,7 +83,8 @@ class Words:
         """Return ``∂E/∂x``."""
         label = self.label(node, latex)
         if latex:
-            return rf"\frac{{\partial {of}}}{{\partial {label}}}"
+            whole = label if re.search(r"^[^ ]+$", _outside(label)) else rf"\left({label}\right)"
+            return rf"\frac{{\partial {of}}}{{\partial {whole}}}"
         return f"∂{of}/∂{grouped(label)}"
 
     def term(self, node: TapeNode, k: int, latex: bool = False, of: str = "E") -> str:
@@ -94,7 +95,7 @@ class Words:
         arriving = self.partial(node, latex, of)
         if local == "1":
             return arriving
-        loose = re.search(r" [-+] ", re.sub(r"\([^()]*\)", "", local)) or local.startswith("-")
+        loose = re.search(r" [-+] ", _outside(local)) or local.startswith("-")
         if latex:
             return rf"{arriving} \cdot " + (rf"\left({local}\right)" if loose else local)
         return f"{arriving} · " + (f"({local})" if loose else local)
@@ -102,8 +103,15 @@ class Words:
 
 def grouped(label: str) -> str:
     """Put a formula in parentheses where it would fall apart."""
-    outside = re.sub(r"\[[^][]*\]|\([^()]*\)", "", label)
-    return label if re.fullmatch(r"[\w.#]+", outside) else f"({label})"
+    return label if re.fullmatch(r"[\w.#]+", _outside(label)) else f"({label})"
+
+
+def _outside(text: str) -> str:
+    """Return what of a formula is inside of no brackets."""
+    before = ""
+    while text != before:
+        before, text = text, re.sub(r"\[[^][]*\]|\([^()]*\)|\{[^{}]*\}", "", text)
+    return text
 
 
 def _number(node: TapeNode) -> bool:
