@@ -10,7 +10,7 @@ cdef enum:
 
 
 cdef class Extra:
-    """What few nodes have: a gradient that is kept, hooks, the shapes of several results."""
+    """What few nodes have: a gradient that is kept, hooks, a name."""
     cdef object grad
     cdef dict hooks
     cdef object shapes
@@ -25,7 +25,8 @@ cdef class Node:
     cdef PyObject **parents          # n_in Nodes, owned; NULL where no gradient flows
     cdef PyObject **saved            # n_in operands' arrays, then the results'; owned; NULL where no rule needs them
     cdef int *outs                   # which result of the parent the operand was
-    cdef Py_ssize_t *dims            # shape of the result
+    # Shape of the result; of several results, for each its number of axes and room for the most axes (ndim) of any.
+    cdef Py_ssize_t *dims
     cdef int n_in, n_out, ndim, flags
     cdef long long mark              # the sweep that found this node last …
     cdef Py_ssize_t place            # … and where it stands there; both are read before any Python code can run
@@ -36,11 +37,23 @@ cdef class Node:
     cdef Py_ssize_t _dims[INLINE_DIMS]
 
 
+cdef inline int operand_dims(Node node, int k, Py_ssize_t **dims) noexcept:
+    """Shape of an operand that a gradient flows to: its producer's, or that of one of its producer's several results."""
+    cdef Node parent = <Node> node.parents[k]
+    cdef Py_ssize_t *entry
+    if parent.n_out == 1:
+        dims[0] = parent.dims
+        return parent.ndim
+    entry = parent.dims + node.outs[k] * (parent.ndim + 1)
+    dims[0] = entry + 1
+    return <int> entry[0]
+
+
 cdef class Kernel:
     """One op on the compiled lane. Both methods may decline (None, 0): the array lane then does the work."""
     cdef object forward(self, PyObject **xs, int n, object params)
-    # gs: cotangents, one per result. targets[k]: the slot that takes operand k's contribution, or NULL.
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1
+    # saved: what the node saved, held by the caller. gs: cotangents, one per result. targets[k]: the slot that takes operand k's contribution, or NULL.
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1
 
 
 cdef class Lane:
@@ -59,6 +72,7 @@ cdef class OpBase:
     cdef bint plain                  # no parameters: a call needs no binding
     cdef unsigned int *need          # per operand: bits of the operands its rule names, SAVES_RESULT for y
     cdef unsigned int differentiable  # bit per operand
+    cdef bint frees_params           # backward releases the parameters too: they hold what a user's Function saved
 
 
 cdef class TensorBase:

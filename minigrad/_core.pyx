@@ -125,7 +125,7 @@ cdef class Node:
             free(self.parents)
             free(self.saved)
             free(self.outs)
-        if self.ndim > INLINE_DIMS:
+        if self.dims != self._dims:
             free(self.dims)
 
     @property
@@ -146,7 +146,7 @@ cdef class Node:
 
     @property
     def shape(self):
-        return tuple([self.dims[d] for d in range(self.ndim)])
+        return result_shape(self, 0)
 
     @property
     def params(self):
@@ -171,19 +171,22 @@ cdef class Node:
 
     @property
     def grad(self):
-        return self.extra.grad if self.extra is not None else None
+        return get_grad(self, 0)
 
     def needs(self, int k):
+        check_place(self, k, self.n_in)
         return self.parents[k] != NULL
 
     def operand(self, int k):
         """Operand k as a tensor connected to the graph; None if no rule asked for its value to be kept."""
+        check_place(self, k, self.n_in)
         if self.saved == NULL or self.saved[k] == NULL:
             return None
         parent = <Node> self.parents[k] if self.parents[k] != NULL else None
         return wrap_node(<object> self.saved[k], parent, self.outs[k])
 
     def operand_shape(self, int k):
+        check_place(self, k, self.n_in)
         if self.parents[k] != NULL:
             return result_shape(<Node> self.parents[k], self.outs[k])
         if self.saved != NULL and self.saved[k] != NULL:
@@ -191,11 +194,13 @@ cdef class Node:
         return None
 
     def result(self, int j=0):
+        check_place(self, j, self.n_out)
         if self.saved == NULL or self.saved[self.n_in + j] == NULL:
             return None
         return wrap_node(<object> self.saved[self.n_in + j], self, j)
 
     def result_shape(self, int j=0):
+        check_place(self, j, self.n_out)
         return result_shape(self, j)
 
     def __repr__(self):
@@ -208,9 +213,38 @@ cdef str place_of(Node node):
 
 
 cdef object result_shape(Node node, int j):
+    cdef Py_ssize_t *dims = node.dims
+    cdef int d, ndim = node.ndim
     if node.n_out > 1:
-        return node.extra.shapes[j]
-    return node.shape
+        dims = node.dims + j * (node.ndim + 1)
+        ndim = <int> dims[0]
+        dims += 1
+    return tuple([dims[d] for d in range(ndim)])
+
+
+cdef int check_place(Node node, int k, int n) except -1:
+    if not 0 <= k < n:
+        raise IndexError(f"{node!r} has no place {k}")
+    return 0
+
+
+cdef object get_grad(Node node, int out):
+    if node.extra is None:
+        return None
+    if node.n_out == 1:
+        return node.extra.grad
+    return None if node.extra.grad is None else node.extra.grad.get(out)
+
+
+cdef int set_grad(Node node, int out, object value) except -1:
+    extra = extra_of(node)
+    if node.n_out == 1:
+        extra.grad = value
+    else:
+        if extra.grad is None:
+            extra.grad = {}
+        extra.grad[out] = value
+    return 0
 
 
 cdef Extra extra_of(Node node):
@@ -241,6 +275,22 @@ cdef int set_shape(Node node, object data) except -1:
     return 0
 
 
+cdef int set_shapes(Node node, list shapes) except -1:
+    cdef int j, d
+    cdef Py_ssize_t *entry
+    node.ndim = max([len(shape) for shape in shapes])
+    node.dims = <Py_ssize_t *> calloc(node.n_out * (node.ndim + 1), sizeof(Py_ssize_t))
+    if node.dims == NULL:
+        node.dims = node._dims
+        raise MemoryError
+    for j in range(node.n_out):
+        entry = node.dims + j * (node.ndim + 1)
+        entry[0] = len(shapes[j])
+        for d in range(<int> entry[0]):
+            entry[1 + d] = shapes[j][d]
+    return 0
+
+
 cdef Node new_node(int n_in, int n_out):
     global clock
     cdef Node node = Node.__new__(Node)
@@ -265,6 +315,8 @@ cdef int forget(Node node) except -1:
     if node.saved != NULL:
         for k in range(node.n_in + node.n_out):
             drop(&node.saved[k])
+    if node.op != NULL and (<OpBase> node.op).frees_params:
+        drop(&node.params)
     node.flags |= FREED
     return 0
 
@@ -272,10 +324,9 @@ cdef int forget(Node node) except -1:
 # --- in-place changes -----------------------------------------------------------------------------
 
 cdef object owner_of(object data):
-    kind = type(data)
     base = getattr(data, "base", None)
-    while type(base) is kind:
-        data = base
+    while base is not None:
+        data = base.obj if type(base) is memoryview else base
         base = getattr(data, "base", None)
     return data
 
@@ -290,7 +341,11 @@ def mark_changed(data):
     entry = changes.get(key)
     if entry is None:
         table = changes
-        entry = changes[key] = [weakref.ref(owner, lambda _: table.pop(key, None)), 0, 0]
+        try:
+            watched = weakref.ref(owner, lambda _: table.pop(key, None))
+        except TypeError:                # bytes and the like cannot be watched: the entry keeps them alive
+            watched = owner
+        entry = changes[key] = [watched, 0, 0]
     entry[1] = clock
     entry[2] += 1
 
@@ -299,6 +354,30 @@ def version(data):
     """Count the in-place changes of the memory that an array lives in."""
     entry = changes.get(id(owner_of(data)))
     return 0 if entry is None else entry[2]
+
+
+def now():
+    """The clock: a later change in place gets a larger stamp."""
+    return clock
+
+
+def changed_since(data, long long stamp):
+    """Say whether the memory of an array was changed in place after a reading of the clock."""
+    if last_change <= stamp:
+        return False
+    entry = changes.get(id(owner_of(data)))
+    return entry is not None and entry[1] > stamp
+
+
+cdef int check_params(Node node, object value) except -1:
+    """Find arrays among parameters (the index of getitem) that were changed since."""
+    if type(value) is tuple or type(value) is list:
+        for part in value:
+            check_params(node, part)
+    elif hasattr(value, "dtype") and hasattr(value, "shape") and changed_since(value, node.number):
+        raise GraphError(f"{(<OpBase> node.op).name}{place_of(node)}: an index array was changed in place after it was "
+                         "recorded, so its gradient would go astray; change a copy, or change it after backward()")
+    return 0
 
 
 cdef int check_unchanged(Node node) except -1:
@@ -318,6 +397,9 @@ cdef int check_unchanged(Node node) except -1:
             raise GraphError(
                 f"{op.name}{place}: its {what}, shape {tuple((<object> node.saved[k]).shape)}, was changed in place "
                 "after it was recorded, so its gradient would be wrong; change a copy, or change it after backward()")
+    if node.params != NULL:
+        for value in (<dict> node.params).values():
+            check_params(node, value)
     return 0
 
 
@@ -367,18 +449,6 @@ cdef class TensorBase:
     def requires_grad(self):
         return self._node is not None
 
-    @requires_grad.setter
-    def requires_grad(self, bint on):
-        if on == (self._node is not None):
-            return
-        if on:
-            make_leaf(self)
-        elif self._node.flags & LEAF:
-            self._node = None
-        else:
-            raise GraphError(
-                "requires_grad can be switched off on leaf tensors only; detach() cuts any tensor from its graph")
-
     @property
     def is_leaf(self):
         return self._node is None or bool(self._node.flags & LEAF)
@@ -395,7 +465,7 @@ cdef class TensorBase:
 
     @property
     def grad(self):
-        return self._node.grad if self._node is not None else None
+        return get_grad(self._node, self._out) if self._node is not None else None
 
     @grad.setter
     def grad(self, value):
@@ -407,9 +477,11 @@ cdef class TensorBase:
                     f"grad of shape {tuple(value.shape)} for a tensor of shape {tuple(self._data.shape)}")
             if self._node is None:
                 raise GraphError("a tensor that does not require a gradient cannot hold one")
+            if value.dtype != self._data.dtype:
+                raise DTypeError(f"grad of {value.dtype} for a tensor of {self._data.dtype}")
         elif self._node is None or self._node.extra is None:
             return
-        extra_of(self._node).grad = value
+        set_grad(self._node, self._out, value)
 
     def retain_grad(self):
         """Keep the gradient of this tensor in .grad although it is not a leaf."""
@@ -461,6 +533,8 @@ cdef class TensorBase:
         return apply(<OpBase> operators[ABS], xs, 1, None)
 
     def __richcmp__(a, b, int how):
+        if b is None or type(b) is str:
+            return NotImplemented
         if how == Py_LT:
             return binary(LESS, a, b)
         if how == Py_LE:
@@ -546,23 +620,27 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
         datas = <PyObject **> malloc(n * sizeof(PyObject *))
         if datas == NULL:
             raise MemoryError
+    # The arrays are held: another thread may give a tensor other data while a kernel runs without the lock.
+    for k in range(n):
+        datas[k] = NULL
     try:
         for k in range(n):
             if PyObject_TypeCheck(<object> xs[k], <PyTypeObject *> TensorBase):
                 t = <TensorBase> xs[k]
                 datas[k] = <PyObject *> t._data
+                Py_INCREF(t._data)
                 if t._node is not None:
                     graph = True
                 if Py_TYPE(datas[k]) != lane_type:
                     strangers += 2
             else:
-                datas[k] = NULL
                 strangers += 1
         if op.compiled is not None:
             if strangers == 1 and n == 2:             # a tensor and a scalar
                 k = 0 if datas[0] == NULL else 1
                 keep = lane.scalar(<object> xs[k], <object> datas[1 - k])
                 if keep is not None:
+                    Py_INCREF(keep)
                     datas[k] = <PyObject *> keep
                     strangers = 0
             if strangers == 0:
@@ -574,6 +652,8 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
                 keep = (<object> op).coerce([<object> xs[k] for k in range(n)])
                 strangers = 0
                 for k in range(n):
+                    drop(&datas[k])
+                    Py_INCREF((<list> keep)[k])
                     datas[k] = <PyObject *> (<list> keep)[k]
                     strangers += Py_TYPE(datas[k]) != lane_type
                 if op.compiled is not None and strangers == 0:
@@ -585,6 +665,8 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
         (<object> op).fail(error, [<object> xs[k] for k in range(n)], params, here())
         raise
     finally:
+        for k in range(n):
+            drop(&datas[k])
         if datas != stack:
             free(datas)
 
@@ -625,8 +707,7 @@ cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object par
                     Py_INCREF(<object> datas[k])
                     node.saved[k] = datas[k]
             if several:
-                extra_of(node).shapes = tuple([tuple(o.shape) for o in <tuple> out])
-                node.ndim = 0
+                set_shapes(node, [tuple(o.shape) for o in <tuple> out])
             else:
                 set_shape(node, out)
             if mask & SAVES_RESULT:
@@ -656,9 +737,9 @@ cdef class OpBase:
     def __dealloc__(self):
         free(self.need)
 
-    def _face(self, str name, int arity, bint plain):
+    def _face(self, str name, int arity, bint plain, bint frees_params=False):
         """Set what a call needs to know: the number of operands (-1: any), and whether it needs no binding."""
-        self.name, self.arity, self.plain = name, arity, plain
+        self.name, self.arity, self.plain, self.frees_params = name, arity, plain, frees_params
 
     def _wire(self, list need, list differentiable):
         """Set what recording needs to know: per operand what its rule needs, and whether it has one."""
@@ -701,7 +782,7 @@ cdef class Kernel:
     cdef object forward(self, PyObject **xs, int n, object params):
         return None
 
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         return 0
 
 
@@ -737,6 +818,19 @@ def bind_operators(**ops):
         operators[place] = ops[name]
 
 
+def set_requires_grad(TensorBase t, bint on):
+    """Make a tensor without a graph a leaf that collects a gradient, or a leaf a plain tensor."""
+    if on == (t._node is not None):
+        return
+    if on:
+        make_leaf(t)
+    elif t._node.flags & LEAF:
+        t._node = None
+    else:
+        raise GraphError("requires_grad can be switched off on leaf tensors only; "
+                         "detach() cuts any tensor from its graph")
+
+
 def tensor(data, bint requires_grad=False, name=None):
     """Wrap an array of a known lane as it is."""
     cdef TensorBase t = wrap(data)
@@ -757,12 +851,10 @@ def set_data(TensorBase t, data):
         if not t._node.flags & LEAF:
             raise GraphError("only leaf tensors can be given other data; this one is the result of an operation")
         if tuple(data.shape) != t._node.shape:
-            if t._node.ndim > INLINE_DIMS:
-                free(t._node.dims)
-                t._node.dims = t._node._dims
-            set_shape(t._node, data)
-            if t._node.extra is not None:
-                t._node.extra.grad = None
+            t._data = data
+            t._node = None               # what was recorded keeps the old leaf and its shape
+            make_leaf(t)
+            return
     t._data = data
 
 
@@ -964,6 +1056,8 @@ class Tape:
         return self
 
     def __exit__(self, *exc):
+        if mg_here.tapes == NULL:
+            return False
         tapes = <list> mg_here.tapes
         for place in range(len(tapes) - 1, -1, -1):
             if tapes[place] is self:
@@ -1121,6 +1215,9 @@ cdef class Plan:
     cdef char *useful
     cdef PyObject **slots
     cdef list roots
+    cdef Py_ssize_t *root_slots
+    cdef Py_ssize_t *target_slots
+    cdef bint cut               # the graph goes on beyond what targets can depend on
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -1133,6 +1230,8 @@ cdef class Plan:
         free(self.to)
         free(self.useful)
         free(self.slots)
+        free(self.root_slots)
+        free(self.target_slots)
 
     cdef int push(self, PyObject *node) except -1:
         cdef PyObject **room
@@ -1177,12 +1276,19 @@ cdef class Plan:
         """Find and order the nodes under `roots`; with targets (tensors), only edges that lead to one of them count."""
         global sweeps
         cdef Py_ssize_t i, e = 0
+        cdef long long oldest = 0
         cdef int k
         cdef Node node, parent
         cdef TensorBase t
         cdef PyObject *p
         self.roots = roots
         sweeps += 1
+        if targets is not None:
+            # What is older than every target cannot depend on one.
+            for target in targets:
+                node = (<TensorBase> target)._node
+                if node is not None and (oldest == 0 or node.number < oldest):
+                    oldest = node.number
         for root in roots:
             node = (<TensorBase> root)._node
             if node is not None and node.mark != sweeps:
@@ -1194,9 +1300,13 @@ cdef class Plan:
             i += 1
             for k in range(node.n_in):
                 p = node.parents[k]
-                if p != NULL and (<Node> p).mark != sweeps:
-                    (<Node> p).mark = sweeps
-                    self.push(p)
+                if p == NULL or (<Node> p).mark == sweeps:
+                    continue
+                if (<Node> p).number < oldest:
+                    self.cut = True
+                    continue
+                (<Node> p).mark = sweeps
+                self.push(p)
             e += node.n_in
         self.order()
         self.base = <Py_ssize_t *> malloc((self.n + 1) * sizeof(Py_ssize_t))
@@ -1222,10 +1332,12 @@ cdef class Plan:
             node = <Node> self.nodes[i]
             if targets is None:
                 self.useful[i] = 1
+            elif node.flags & LEAF and not self.useful[i]:
+                self.cut = True
             for k in range(node.n_in):
                 e = self.first[i] + k
                 self.to[e] = -1
-                if node.parents[k] != NULL:
+                if node.parents[k] != NULL and (<Node> node.parents[k]).mark == sweeps:
                     parent = <Node> node.parents[k]
                     if self.useful[parent.place]:
                         self.to[e] = self.base[parent.place] + node.outs[k]
@@ -1233,13 +1345,25 @@ cdef class Plan:
         self.slots = <PyObject **> calloc(self.n_slots + 1, sizeof(PyObject *))
         if self.slots == NULL:
             raise MemoryError
+        # The last reads of marks: once Python code can run, another sweep may overwrite them.
+        self.find(roots, &self.root_slots)
+        if targets is not None:
+            self.find(targets, &self.target_slots)
         return 0
 
-    cdef Py_ssize_t slot_of(self, TensorBase t):
-        """The slot of a tensor, -1 if the sweep does not meet it. Valid only right after build."""
-        if t._node is None or t._node.mark != sweeps:
-            return -1
-        return self.base[t._node.place] + t._out
+    cdef int find(self, list tensors, Py_ssize_t **found) except -1:
+        """Look up the slots of tensors, -1 where the sweep does not meet them; nothing here lets Python code run."""
+        cdef Py_ssize_t i
+        cdef TensorBase t
+        found[0] = <Py_ssize_t *> malloc((len(tensors) + 1) * sizeof(Py_ssize_t))
+        if found[0] == NULL:
+            raise MemoryError
+        for i in range(len(tensors)):
+            t = <TensorBase> tensors[i]
+            found[0][i] = -1
+            if t._node is not None and t._node.mark == sweeps:
+                found[0][i] = self.base[t._node.place] + t._out
+        return 0
 
 
 cdef int put(PyObject **slot, object more, bint graph) except -1:
@@ -1254,7 +1378,7 @@ cdef int put(PyObject **slot, object more, bint graph) except -1:
     elif Py_TYPE(slot[0]) == lane_type and lane.add(slot, more):
         return 0
     else:
-        total = <object> slot[0] + more
+        total = (<TensorBase> binary(ADD, wrap(<object> slot[0]), wrap(more)))._data
     Py_INCREF(total)
     drop(slot)
     slot[0] = <PyObject *> total
@@ -1275,6 +1399,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
     cdef Node node
     cdef OpBase op
     cdef PyObject **apart = NULL
+    cdef PyObject **hold = NULL
     cdef PyObject ***into
     cdef PyObject **gs
     cdef int widest = 1
@@ -1283,20 +1408,22 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
     plan.build(roots, targets)
     if targets is not None:
         results = [None] * len(targets)
-        where_to = [plan.slot_of(<TensorBase> t) for t in targets]
-    starts = [plan.slot_of(<TensorBase> t) for t in roots]  # the last read of marks: from here on Python code may run
-    for s, g in zip(starts, grads):
+        where_to = [plan.target_slots[k] for k in range(len(targets))]
+    for k in range(len(roots)):
+        s, g = plan.root_slots[k], grads[k]
         if s >= 0:
             put(&plan.slots[s], g if create_graph else (<TensorBase> g)._data, create_graph)
     for i in range(plan.n):
-        widest = max(widest, (<Node> plan.nodes[i]).n_in)
+        widest = max(widest, (<Node> plan.nodes[i]).n_in + (<Node> plan.nodes[i]).n_out)
     cdef PyObject *tapes = mg_here.tapes
     before = mg_here.recording
     into = <PyObject ***> calloc(widest, sizeof(PyObject **))
     apart = <PyObject **> calloc(widest, sizeof(PyObject *))
-    if into == NULL or apart == NULL:
+    hold = <PyObject **> calloc(widest, sizeof(PyObject *))
+    if into == NULL or apart == NULL or hold == NULL:
         free(into)
         free(apart)
+        free(hold)
         raise MemoryError
     mg_here.recording = create_graph
     if not create_graph:
@@ -1341,7 +1468,16 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
                 op = <OpBase> node.op
                 handled = 0
                 if not create_graph and op.compiled is not None:
-                    handled = op.compiled.backward(node, gs, into)
+                    # Another thread's sweep may free the saved values while a kernel here runs without the lock.
+                    for k in range(node.n_in + n_out):
+                        hold[k] = node.saved[k]
+                        if hold[k] != NULL:
+                            Py_INCREF(<object> hold[k])
+                    try:
+                        handled = op.compiled.backward(node, hold, gs, into)
+                    finally:
+                        for k in range(node.n_in + n_out):
+                            drop(&hold[k])
                 if not handled:
                     given = (<object> op).contributions(
                         node,
@@ -1350,9 +1486,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
                     for k in range(node.n_in):
                         g = (<list> given)[k]
                         if into[k] != NULL and g is not None:
-                            if not create_graph:
-                                g = (<TensorBase> g)._data
-                            put(into[k], g, create_graph)
+                            put(into[k], g if create_graph else (<TensorBase?> g)._data, create_graph)
                     given = g = None
                 if edges:
                     for k in range(node.n_in):
@@ -1370,6 +1504,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
         for k in range(widest):
             drop(&apart[k])
         free(apart)
+        free(hold)
         free(into)
     for leaf, grad in leaves:
         collect(<Node> leaf, <TensorBase> grad, create_graph)
@@ -1399,6 +1534,9 @@ cdef int settle(Node node, PyObject **gs, bint graph) except -1:
             g = as_tensor(gs[j], graph)
             new = hook(g)
             if new is not None:
+                if not isinstance(new, TensorBase) or new.dtype != g._data.dtype:
+                    kind = new.dtype if isinstance(new, TensorBase) else type(new).__name__
+                    raise GraphError(f"a hook returned {kind}; it returns None or a tensor of {g._data.dtype}")
                 if tuple(new.shape) != tuple(g._data.shape):
                     raise GraphError(
                         f"a hook returned a gradient of shape {tuple(new.shape)} for one of {tuple(g._data.shape)}")
@@ -1407,8 +1545,12 @@ cdef int settle(Node node, PyObject **gs, bint graph) except -1:
                 Py_INCREF(new)
                 drop(&gs[j])
                 gs[j] = <PyObject *> new
-    if node.flags & RETAIN and not node.flags & LEAF and gs[0] != NULL:
-        extra_of(node).grad = as_tensor(gs[0], graph)
+    if node.flags & RETAIN and not node.flags & LEAF:
+        for j in range(node.n_out):
+            if gs[j] != NULL:
+                # A copy: the slot's array may be somebody else's contribution, or the caller's seed.
+                g = as_tensor(gs[j], graph)
+                set_grad(node, j, g if graph else copied(g))
     return 0
 
 
@@ -1416,6 +1558,10 @@ cdef TensorBase owned(TensorBase grad):
     """Give a gradient memory of its own: it may be a broadcast view, or the very array that another operand got."""
     if Py_TYPE(<PyObject *> grad._data) == lane_type and lane.exclusive(<PyObject *> grad._data):
         return grad
+    return copied(grad)
+
+
+cdef TensorBase copied(TensorBase grad):
     # A copy keeps a 0-d array an array; arrays without the method are copied by arithmetic.
     return wrap(grad._data.copy() if hasattr(grad._data, "copy") else grad._data + 0)
 
@@ -1429,7 +1575,11 @@ cdef int collect(Node leaf, TensorBase grad, bint graph) except -1:
     elif graph:
         extra.grad = binary(ADD, held, grad)
     else:
-        extra.grad = sum_unrecorded(<TensorBase> held, grad)
+        total = sum_unrecorded(<TensorBase> held, grad)
+        while extra.grad is not held:      # another thread's sweep came between
+            held = extra.grad
+            total = grad if held is None else sum_unrecorded(<TensorBase> held, grad)
+        extra.grad = total
     return 0
 
 
@@ -1456,8 +1606,8 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
     cdef int k
     cdef Node node
     plan.build(outputs, inputs)
-    starts = [plan.slot_of(<TensorBase> t) for t in inputs]
-    ends = [plan.slot_of(<TensorBase> t) for t in outputs]
+    starts = [plan.target_slots[k] for k in range(len(inputs))]
+    ends = [plan.root_slots[k] for k in range(len(outputs))]
     given = set()
     for s, t in zip(starts, tangents):
         if s >= 0:
@@ -1493,6 +1643,16 @@ def push(list inputs, list tangents, list outputs, bint create_graph=False):
         mg_here.recording = before
         mg_here.tapes = tapes
     return [None if s < 0 or plan.slots[s] == NULL else <object> plan.slots[s] for s in ends]
+
+
+def reaches_others(list roots, list targets):
+    """Say whether `roots` depend on anything that can be differentiated beside `targets`.
+
+    A node older than every target belongs to somebody outside, so the walk stops at the first one.
+    """
+    cdef Plan plan = Plan.__new__(Plan)
+    plan.build(roots, targets)
+    return plan.cut
 
 
 def other_leaves(list roots, list targets):

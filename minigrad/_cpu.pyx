@@ -9,7 +9,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
 
-from ._core cimport Kernel, Lane, Node
+from ._core cimport Kernel, Lane, Node, operand_dims
 
 import numpy as np
 
@@ -135,7 +135,7 @@ cdef int run_nd(mg_loop loop, int n_in, int ndim, const ptrdiff_t *dims, PyObjec
         shift = ndim - cnp.PyArray_NDIM(a)
         for d in range(ndim):
             stride = 0
-            if d >= shift and not (cnp.PyArray_DIM(a, d - shift) == 1 and dims[d] != 1):
+            if d >= shift and cnp.PyArray_DIM(a, d - shift) != 1:
                 stride = cnp.PyArray_STRIDE(a, d - shift)
                 if stride % itemsize:
                     return 0
@@ -309,12 +309,13 @@ cdef class ElementwiseKernel(Kernel):
             return None
         return out
 
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         cdef const mg_elementwise *e = self.entry
         cdef const mg_rule *rule
         cdef cnp.ndarray g, out
         cdef int kind, k, j, m, d, accumulate, ndim
-        cdef Node parent
+        cdef Py_ssize_t *dims
+        cdef int axes
         cdef bint whole, flat
         cdef char *p[MG_MAX_ARGS + 1]
         cdef ptrdiff_t s[MG_MAX_ARGS + 1]
@@ -329,19 +330,19 @@ cdef class ElementwiseKernel(Kernel):
             return 0
         for k in range(node.n_in):
             for j in range(k + 1):
-                if node.saved[j] != NULL and (type(<object> node.saved[j]) is not np_ndarray
-                                              or precision(<cnp.ndarray> node.saved[j]) != kind):
+                if saved[j] != NULL and (type(<object> saved[j]) is not np_ndarray
+                                              or precision(<cnp.ndarray> saved[j]) != kind):
                     return 0
         for k in range(node.n_in):
             if targets[k] == NULL:
                 continue
             rule = &e.rules[k]
-            parent = <Node> node.parents[k]
-            whole = parent.ndim == ndim
+            axes = operand_dims(node, k, &dims)
+            whole = axes == ndim
             for d in range(ndim):
                 if not whole:
                     break
-                whole = parent.dims[d] == cnp.PyArray_DIM(g, d)
+                whole = dims[d] == cnp.PyArray_DIM(g, d)
             if rule.identity and whole and targets[k][0] == NULL:
                 fill(targets[k], g)
                 continue
@@ -353,7 +354,7 @@ cdef class ElementwiseKernel(Kernel):
             m = 1
             for j in range(e.n_operands):
                 if rule.mask & (1 << j):
-                    ys[m] = node.saved[j]
+                    ys[m] = saved[j]
                     m += 1
             for j in range(e.n_params):
                 if rule.mask & (1 << (e.n_operands + j)):
@@ -363,7 +364,7 @@ cdef class ElementwiseKernel(Kernel):
                     ys[m] = NULL
                     m += 1
             if rule.mask & MG_RESULT:
-                ys[m] = node.saved[node.n_in]
+                ys[m] = saved[node.n_in]
                 m += 1
             for j in range(1, m):
                 if ys[j] == NULL:
@@ -375,7 +376,7 @@ cdef class ElementwiseKernel(Kernel):
                     s[j] = 1
                 else:
                     flat = False
-            out = target_for(targets[k], parent.ndim, <cnp.npy_intp *> parent.dims, g, not whole, &accumulate)
+            out = target_for(targets[k], axes, <cnp.npy_intp *> dims, g, not whole, &accumulate)
             if flat:
                 p[m] = <char *> cnp.PyArray_DATA(out)
                 s[m] = 1
@@ -484,7 +485,7 @@ cdef class MatmulKernel(Kernel):
         out = empty(2, dims, a)
         return out if product(0, a, 0, b, out, 0) else None
 
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         # g @ bᵀ and aᵀ @ g: the page's transposes of matmul, straight into the slots
         cdef cnp.ndarray g
         cdef int k, flipped
@@ -495,12 +496,12 @@ cdef class MatmulKernel(Kernel):
         if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
             return 0
         for k in range(2):
-            if targets[1 - k] != NULL and not usable(node.saved[k], g):
+            if targets[1 - k] != NULL and not usable(saved[k], g):
                 return 0
         if targets[0] != NULL:
-            product_into(targets[0], 0, g, 1, <cnp.ndarray> node.saved[1])
+            product_into(targets[0], 0, g, 1, <cnp.ndarray> saved[1])
         if targets[1] != NULL:
-            product_into(targets[1], 1, <cnp.ndarray> node.saved[0], 0, g)
+            product_into(targets[1], 1, <cnp.ndarray> saved[0], 0, g)
         return 1
 
 
@@ -530,27 +531,28 @@ cdef class AffineKernel(Kernel):
             return None
         return out if product(0, x, 1, w, out, 1) else None
 
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         # g @ weight, gᵀ @ x, and g summed over its rows
         cdef cnp.ndarray g, out
         cdef int flipped, accumulate
         cdef ptrdiff_t leading
-        cdef Node parent
+        cdef Py_ssize_t *dims
+        cdef int axes
         cdef PyObject *ys[1]
         if type(<object> gs[0]) is not np_ndarray:
             return 0
         g = <cnp.ndarray> gs[0]
         if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
             return 0
-        if targets[0] != NULL and not usable(node.saved[1], g) or targets[1] != NULL and not usable(node.saved[0], g):
+        if targets[0] != NULL and not usable(saved[1], g) or targets[1] != NULL and not usable(saved[0], g):
             return 0
         if targets[0] != NULL:
-            product_into(targets[0], 0, g, 0, <cnp.ndarray> node.saved[1])
+            product_into(targets[0], 0, g, 0, <cnp.ndarray> saved[1])
         if targets[1] != NULL:
-            product_into(targets[1], 1, g, 0, <cnp.ndarray> node.saved[0])
+            product_into(targets[1], 1, g, 0, <cnp.ndarray> saved[0])
         if targets[2] != NULL:
-            parent = <Node> node.parents[2]
-            out = target_for(targets[2], parent.ndim, <cnp.npy_intp *> parent.dims, g, True, &accumulate)
+            axes = operand_dims(node, 2, &dims)
+            out = target_for(targets[2], axes, <cnp.npy_intp *> dims, g, True, &accumulate)
             ys[0] = <PyObject *> g
             if not run_nd(kernels.copy[precision(g)], 1, 2, <ptrdiff_t *> cnp.PyArray_DIMS(g), ys, out, NULL, 1):
                 raise RuntimeError("an array with strides that are no multiple of its element size")
@@ -568,17 +570,18 @@ cdef class GetitemKernel(Kernel):
         out = (<object> xs[0])[index]
         return out if type(out) is np_ndarray else None
 
-    cdef int backward(self, Node node, PyObject **gs, PyObject ***targets) except -1:
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         cdef object index = (<object> node.params)["index"], part
         cdef int accumulate
-        cdef Node parent
+        cdef Py_ssize_t *dims
+        cdef int axes
         cdef cnp.ndarray out
         if type(<object> gs[0]) is not np_ndarray or targets[0] == NULL or not basic(index):
             return 0
-        parent = <Node> node.parents[0]
+        axes = operand_dims(node, 0, &dims)
         if targets[0][0] != NULL and type(<object> targets[0][0]) is not np_ndarray:
             return 0
-        out = target_for(targets[0], parent.ndim, <cnp.npy_intp *> parent.dims, <cnp.ndarray> gs[0], True,
+        out = target_for(targets[0], axes, <cnp.npy_intp *> dims, <cnp.ndarray> gs[0], True,
                          &accumulate)
         # The ellipsis keeps a single element an array, which can be added to.
         part = (<object> out)[index if type(index) is tuple and Ellipsis in index else

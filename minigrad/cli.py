@@ -329,7 +329,7 @@ def _print_report(report: Any) -> None:
         if isinstance(part, str):
             console.print(Text(part))
             continue
-        table = Table(header_style="bold", pad_edge=False)
+        table = Table(header_style="bold")
         for k, head in enumerate(part.heads):
             right = k in part.right
             # Numbers stay whole; words are what gives way.

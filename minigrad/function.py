@@ -6,7 +6,7 @@ from typing import Any
 
 from . import _core
 from ._core import OpBase, TensorBase
-from .errors import MinigradError, ShapeError, where
+from .errors import DTypeError, GraphError, MinigradError, ShapeError, where
 from .op import lane_of
 from .tensor import Tensor
 
@@ -18,6 +18,7 @@ class Context:
 
     def __init__(self) -> None:
         self._saved: tuple[Any, ...] = ()
+        self._stamp = 0
         self._node: Any = None
         self.needs_input_grad: tuple[bool, ...] = ()
 
@@ -30,7 +31,18 @@ class Context:
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
-        """The saved tensors, connected to the graph so that a recorded backward can be differentiated."""
+        """The saved tensors, connected to the graph so that a recorded backward can be differentiated.
+
+        Raises:
+            GraphError: one of them was changed in place since forward.
+        """
+        for place, t in enumerate(self._saved):
+            array = t.array if isinstance(t, _Result) else _core.data_of(t)
+            if array is not None and _core.changed_since(array, self._stamp):
+                raise GraphError(
+                    f"saved tensor {place} of shape {tuple(array.shape)} was changed in place after forward, so the "
+                    "gradient would be wrong; change a copy, or change it after backward()"
+                )
         return tuple(t.restore(self._node) if isinstance(t, _Result) else t for t in self._saved)
 
 
@@ -62,6 +74,7 @@ class _Call:
     def settle(self) -> None:
         """Turn what forward saved into the caller's tensors and this node's results, and let go of the rest."""
         self.ctx._saved = tuple(self._connected(t) for t in self.ctx._saved)
+        self.ctx._stamp = _core.now()
         self.args, self.inputs, self.outputs = (), [], ()
 
     def _connected(self, t: Any) -> Any:
@@ -82,7 +95,7 @@ class FunctionOp(OpBase):
     def __init__(self, function: type[Function]) -> None:
         self.function = function
         # Any number of operands; nothing is saved but what the context keeps.
-        self._face(function.__name__, -1, False)
+        self._face(function.__name__, -1, False, True)
         self._wire([0], [True])
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -108,7 +121,8 @@ class FunctionOp(OpBase):
 
     def contributions(self, node: Any, gs: list[Any], wanted: list[bool]) -> list[Any]:
         call = node.params["call"]
-        lane = lane_of(_core.data_of(next(g for g in gs if g is not None)))
+        seen = next(g for g in gs if g is not None)
+        lane = lane_of(_core.data_of(seen))
         gs = [
             _core.tensor(lane.zeros(shape, dtype)) if g is None else g
             for g, (shape, dtype) in zip(gs, call.shapes, strict=True)
@@ -126,6 +140,12 @@ class FunctionOp(OpBase):
         out = []
         for k, place in enumerate(call.places):
             g = given[place] if wanted[k] else None
+            if g is not None and not isinstance(g, TensorBase):
+                raise MinigradError(
+                    f"{self.name}.backward returned {type(g).__name__} for argument {place}; it returns tensors or None"
+                )
+            if g is not None and g.dtype != seen.dtype:
+                raise DTypeError(f"{self.name}.backward returned {g.dtype} for argument {place}, from {seen.dtype}")
             if g is not None and tuple(g.shape) != node.operand_shape(k):
                 raise ShapeError(
                     f"{self.name}.backward returned a gradient of shape {tuple(g.shape)} for argument {place} "

@@ -118,7 +118,7 @@ class _Call:
 
     def outer(self, outputs: list[Any]) -> bool:
         """Whether somebody outside can differentiate results of this call."""
-        return _core.is_recording() and bool(outputs) and bool(_core.other_leaves(outputs, self.inputs))
+        return _core.is_recording() and bool(outputs) and _core.reaches_others(outputs, self.inputs)
 
     def hand_out(self, t: Any) -> Any:
         return t.numpy() if self.arrays and t.device == "cpu" else _core.data_of(t) if self.arrays else t

@@ -325,7 +325,8 @@ class Op(OpBase):
             if name.endswith("_shape") and name[:-6] in self.operands:
                 operand = name[:-6]
                 if self.variadic:
-                    return tuple(node.operand_shape(k) for k in range(node.n_in))
+                    known = node.params.get("shapes")
+                    return known if known is not None else tuple(node.operand_shape(k) for k in range(node.n_in))
                 return node.operand_shape(self.operands.index(operand))
             if self.variadic:
                 return tuple(node.operand(k) for k in range(node.n_in))

@@ -90,6 +90,17 @@ class Tensor(TensorBase):
     # -- facts -------------------------------------------------------------------------------------
 
     @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient may flow to this tensor; settable on leaves of a floating dtype."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        if on and self.dtype.kind != "f":
+            raise DTypeError(f"only floating tensors have gradients; this one is {self.dtype}")
+        _core.set_requires_grad(self, on)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes."""
         return tuple(_core.data_of(self).shape)
@@ -223,8 +234,6 @@ class Tensor(TensorBase):
 
     def requires_grad_(self, on: bool = True) -> Tensor:
         """Switch collection of a gradient on or off for this leaf; returns the tensor."""
-        if on and self.dtype.kind != "f":
-            raise DTypeError(f"only floating tensors have gradients; this one is {self.dtype}")
         self.requires_grad = on
         return self
 

@@ -563,3 +563,193 @@ def test_a_tape_from_a_graph():
     np.testing.assert_array_equal(names["parameter"].grad, w.grad.numpy())
     assert names["matmul"].value is None and names["matmul"].shape == (3, 7)
     assert mg.render(y, format="svg", engine="own").data.startswith("<svg")
+
+
+# --- several results ------------------------------------------------------------------------------------------
+
+
+class TanhAndParts(mg.Function):
+    """Two results of different shapes."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = mg.tanh(x)
+        ctx.save_for_backward(y)
+        return y, x[:2] * 3.0
+
+    @staticmethod
+    def backward(ctx, g, d):
+        (y,) = ctx.saved_tensors
+        return g * (1 - y * y) + mg.pad(d * 3.0, ((0, 3),))
+
+
+def test_results_of_one_node_keep_their_own_shapes_and_gradients():
+    x = leaf(5)
+    a, b = TanhAndParts.apply(x)
+    a.retain_grad()
+    b.retain_grad()
+    assert a.node is b.node
+    (a[0] * 2.0 + (b * mg.tensor([5.0, 7.0], dtype="float64")).sum() + (a * a).sum()).backward()
+    t = np.tanh(x.numpy())
+    want = (1 - t * t) * (2 * t + np.array([2.0, 0, 0, 0, 0])) + np.array([15.0, 21.0, 0, 0, 0])
+    np.testing.assert_allclose(x.grad.numpy(), want, rtol=1e-13)
+    np.testing.assert_allclose(a.grad.numpy(), 2 * t + np.array([2.0, 0, 0, 0, 0]))
+    assert b.grad.tolist() == [5.0, 7.0]
+
+
+def test_checkpoint_with_several_results():
+    x = leaf(5)
+    a, b = mg.checkpoint(lambda x: (mg.tanh(x), mg.exp(x)), x)
+    (a * b).sum().backward()
+    v = x.numpy()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp(v) * (np.tanh(v) + 1 - np.tanh(v) ** 2), rtol=1e-13)
+
+
+# --- what went wrong once -------------------------------------------------------------------------------------
+
+
+def test_data_of_another_shape_leaves_the_old_graph_alone():
+    x = leaf(1000)
+    before = x.numpy()
+    y = (x * x).sum()
+    old = x.node
+    x.data = np.zeros(2)
+    y.backward()
+    np.testing.assert_allclose(old.grad.numpy(), 2 * before)
+    assert x.grad is None and x.shape == (2,)
+    (x + 1.0).sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_hooks_and_functions_return_tensors_of_the_same_dtype():
+    for wrong in (lambda g: g.numpy(), lambda g: 2.0, lambda g: g.to("float32")):
+        x = leaf(3)
+        x.register_hook(wrong)
+        with pytest.raises(GraphError, match="a hook returned"):
+            (x * x).sum().backward()
+
+    class Careless(mg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.numpy() * 2
+
+    with pytest.raises(MinigradError, match="ndarray"):
+        Careless.apply(leaf(3)).sum().backward()
+
+
+def test_kept_gradients_have_memory_of_their_own():
+    a, b = leaf(2), leaf(2, seed=1)
+    u, v = a * 2.0, b * 2.0
+    u.retain_grad()
+    v.retain_grad()
+    seed = mg.ones(2, dtype="float64")
+    (u + v).backward(seed)
+    u.grad.mul_(10.0)
+    assert v.grad.tolist() == seed.tolist() == [1.0, 1.0]
+
+
+def test_changes_of_what_functions_checkpoints_and_indices_keep_are_noticed():
+    x = leaf(3)
+    y = mg.checkpoint(lambda a: (a * a).sum(), x)
+    with mg.no_grad():
+        x.mul_(10.0)
+    with pytest.raises(GraphError, match="in place"):
+        y.backward()
+    x, index = leaf(5), mg.tensor([0, 2])
+    y = x[index].sum()
+    index.add_(1)
+    with pytest.raises(GraphError, match="index array"):
+        y.backward()
+
+
+def test_arrays_over_one_buffer_have_one_owner():
+    memory = bytearray(24)
+    a, b = (mg.from_numpy(np.frombuffer(memory, "float64")) for _ in range(2))
+    y = (leaf(3) * a).sum()
+    b.fill_(7.0)
+    with pytest.raises(GraphError, match="in place"):
+        y.backward()
+
+
+def test_leaving_a_tape_that_was_never_entered():
+    assert mg.Tape().__exit__(None, None, None) is False
+
+
+def test_the_saved_tensors_of_a_function_are_freed():
+    x = leaf(3)
+    a, _ = TanhAndParts.apply(leaf(5) * 1.0)
+    kept = weakref.ref(a.numpy())
+    loss = (a * 2.0).sum()
+    del a
+    loss.backward()
+    assert kept() is None and x.grad is None
+
+
+def test_a_concatenation_of_many_parts_is_linear_in_them():
+    parts = [leaf(1, seed=k) for k in range(20_000)]
+    mg.concatenate(parts).sum().backward()  # quadratic work would take minutes
+    assert all(p.grad.item() == 1.0 for p in parts)
+
+
+def test_length_one_axes_with_odd_strides():
+    x = mg.from_numpy(np.ones(1, [("a", "f8"), ("b", "i4")])["a"])
+    y = leaf(1, 1)
+    (x * y).sum().backward()
+    assert y.grad.item() == 1.0
+
+
+def test_nodes_refuse_places_they_do_not_have():
+    y = leaf(3) * 2.0
+    for call in (y.node.needs, y.node.operand, y.node.operand_shape):
+        with pytest.raises(IndexError):
+            call(2)
+    with pytest.raises(IndexError):
+        y.node.result(1)
+
+
+def test_integers_have_no_gradient():
+    i = mg.tensor([1, 2])
+    with pytest.raises(DTypeError, match="floating"):
+        i.requires_grad = True
+    x = leaf(2)
+    with pytest.raises(DTypeError, match="float32"):
+        x.grad = mg.ones(2)
+    assert (x == None) is False and (x != "a") is True  # noqa: E711
+
+
+def test_threads_that_share_a_trunk_and_a_leaf():
+    x = leaf(40_000)
+    h = mg.tanh(mg.tanh(x))
+    expected = None
+
+    def work():
+        for _ in range(20):
+            try:
+                (h * 2.0).sum().backward()
+            except GraphError:
+                pass  # another thread's backward has freed the trunk: an error, never a crash
+            (x * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert expected is None and x.grad is not None
+
+    w = leaf(40_000, seed=1)
+
+    def add():
+        for _ in range(25):
+            (w * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    np.testing.assert_array_equal(w.grad.numpy(), np.full(40_000, 100.0))

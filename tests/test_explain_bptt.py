@@ -175,6 +175,32 @@ def test_stacked_and_bidirectional(layer, way):
         assert not ledger.norms[np.tril_indices(T, -1) if way else np.triu_indices(T, 1)].any()
 
 
+FAMILY = [
+    lambda: nn.LSTM(I, H, variant="FGR", peepholes="full", dtype="float64"),
+    lambda: nn.LSTM(I, H, variant="CIFG", proj_size=3, num_layers=2, dtype="float64"),
+    lambda: nn.LSTM(I, H, layer_norm=True, bidirectional=True, dtype="float64"),
+    lambda: nn.LSTM(I, H, weight_drop=0.3, recurrent_dropout=0.2, zoneout=(0.1, 0.2), dtype="float64"),
+    lambda: nn.LSTM(I, H, input_forget=True, clip=0.5, cell_clip=0.7, bias=False, dtype="float64"),
+    lambda: nn.GRU(I, H, reset_after=False, num_layers=2, dropout=0.3, dtype="float64"),
+    lambda: nn.RNN(I, H, layer_norm=True, dtype="float64"),
+]
+
+
+@pytest.mark.parametrize("make", FAMILY)
+def test_every_parameter_of_the_family_is_used_in_steps_alone(make):
+    mg.manual_seed(1)
+    net = make()
+    with mg.Tape():
+        out = net(mg.tensor(numbers(T, N, I)))[0]
+        losses = [loss_of(out[t], t) for t in range(T)]
+    for name, parameter in net.named_parameters():
+        ledger = bptt(losses, parameter)
+        assert ledger.columns == tuple(range(T)), name
+        parameter.grad = None
+        sum(losses[1:], losses[0]).backward(retain_graph=True)
+        close(sum(row.sum(axis=0) for _, row in ledger.rows()), parameter.grad.numpy(), 1e-12)
+
+
 # --- loops of one's own -------------------------------------------------------------------------------------
 
 TOKENS = np.array([3, 1, 3, 0, 2])
@@ -265,6 +291,35 @@ def test_uses_outside_of_steps_have_a_column(tmp_path):
     ledger.to_csv(tmp_path / "ledger.csv")
     assert [line[1] for line in lines_of(tmp_path / "ledger.csv")[1:5]] == ["0", "1", "2", OUTSIDE]
     assert "0, 1, 2, outside" in str(ledger)
+
+
+def test_a_use_between_two_steps_belongs_to_neither():
+    w, h = leaf(0.5 * numbers(H, H)), leaf(numbers(1, H))
+    with mg.scope("t=0"):
+        h = mg.tanh(h)
+    between = mg.matmul(h, w)
+    with mg.scope("t=1"):
+        loss = loss_of(between, 0) + loss_of(mg.matmul(between, w), 1)
+    ledger = bptt(loss, w)
+    assert ledger.columns == (1, OUTSIDE)
+    a, b = leaf(w.detach().numpy().copy()), leaf(w.detach().numpy().copy())
+    between = mg.matmul(h, a)
+    (want,) = untied([loss_of(between, 0) + loss_of(mg.matmul(between, b), 1)], [b, a])
+    close(np.array([ledger.terms[1, 1], ledger.terms[1, OUTSIDE]]), want)
+
+
+def test_what_is_prepared_may_be_used_twice_in_a_step():
+    def run(ws):
+        prepared = {id(w): w * numbers(H, H, seed=4) for w in ws}
+        h, losses = mg.tensor(numbers(1, H)), []
+        for t, w in enumerate(ws):
+            with mg.scope(f"t={t}"):
+                h = mg.tanh(mg.matmul(mg.tanh(mg.matmul(h, prepared[id(w)])), prepared[id(w)]))
+                losses.append(loss_of(h, t))
+        return losses
+
+    one, copies = leaf(numbers(H, H)), [leaf(numbers(H, H)) for _ in range(T)]
+    close(np.array([row for _, row in bptt(run([one] * T), one).rows()]), untied(run(copies), copies))
 
 
 def test_a_use_of_several_results():
@@ -562,7 +617,7 @@ def test_the_map_in_the_terminal():
     assert lines[17].startswith("norm of the sum 3.9")
     wide = str(halves(150)).splitlines()
     assert wide[2] == "a cell shows the largest of 5 by 3 terms"
-    assert (wide[3], len(wide[4:-3])) == ("", 30)
+    assert (wide[3], wide[4], len(wide[4:-3])) == ("", "  0 ██", 30)
     assert max(map(len, wide)) <= 80
     assert repr(halves(3)) == "<time ledger of w: 3 losses by 3 columns>"
 

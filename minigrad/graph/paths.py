@@ -125,6 +125,7 @@ class Between:
         self.tape = tape
         self.faces: dict[int, TapeNode] = {}
         self._named: dict[str, list[TapeNode]] = {}
+        self._names: dict[int, str] = {}
         self._strangers: set[int] = set()
         if tape is not None:
             self._add(tape.nodes)
@@ -136,7 +137,7 @@ class Between:
             self._add(missing)
         self.wrt, self.wrt_out = self.engine_node(wrt, "wrt")
         given = {id(x.node): x.name for x in (of, wrt) if isinstance(x, TensorBase) and x.name}
-        self.words = Words(given, frozenset(self._strangers))
+        self.words = Words(self._names | given, frozenset(self._strangers))
         self.root: Any = root if isinstance(root, TensorBase) else self.tensor(self.of, self.of_out)
         self.leaf: Any = wrt if isinstance(wrt, TensorBase) else self.tensor(self.wrt, self.wrt_out)
         self._connect()
@@ -144,7 +145,10 @@ class Between:
     def _add(self, nodes: Iterable[TapeNode]) -> None:
         for node in nodes:
             if node.node is not None:
-                self.faces[id(node.node)] = node
+                if node.kind == "op" or node.node.is_leaf:
+                    self.faces[id(node.node)] = node
+                elif node.name:  # the tape saw the result of an operation that it did not see
+                    self._names[id(node.node)] = node.name
             if node.name:
                 self._named.setdefault(node.name, []).append(node)
 
@@ -221,6 +225,8 @@ class Between:
 
     def symbol(self, node: Any, latex: bool = False) -> str:
         """Return what a node is called."""
+        if id(node) not in self.faces:
+            return self.words.names.get(id(node), "a value from elsewhere")
         return self.words.label(self.face(node), latex)
 
     def edge(self, arrow: Arrow) -> Edge:
@@ -937,6 +943,9 @@ class _Passing:
     def __init__(self, net: Between, through: Sequence[Any], avoiding: Sequence[Any]) -> None:
         needed = [net.engine_node(what, "through")[0] for what in through]
         barred = [net.engine_node(what, "avoiding")[0] for what in avoiding]
+        for node in (*needed, *barred):
+            if id(node) not in net.faces:
+                raise UsageError(f"through, avoiding: {net.symbol(net.of)} does not depend on {node!r}")
         for node in barred:
             if node is net.of or node is net.wrt:
                 raise UsageError(f"avoiding: every route passes {net.symbol(node)}")

@@ -83,11 +83,15 @@ def inverse(axes: Sequence[int] | None) -> Shape | None:
 
 
 @helper
-def slab(shapes: Sequence[Shape], k: int, axis: int) -> tuple[slice, ...]:
-    """Return the index of operand k inside the concatenation of arrays of these shapes."""
-    axis = one_axis(axis, len(shapes[k]))
-    start = sum(shape[axis] for shape in shapes[:k])
-    return (slice(None),) * axis + (slice(start, start + shapes[k][axis]),)
+def ndim(shape: Shape) -> int:
+    """Return the number of axes."""
+    return len(shape)
+
+
+@helper
+def slab(ends: Sequence[int], k: int, axis: int, ndim: int) -> tuple[slice, ...]:
+    """Return the index of operand k inside a concatenation, from where each operand ends along the axis."""
+    return (slice(None),) * one_axis(axis, ndim) + (slice(ends[k - 1] if k else 0, ends[k]),)
 
 
 @helper

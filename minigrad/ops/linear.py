@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -313,13 +314,19 @@ def _with_shapes(operands: tuple[Any, ...], axis: int) -> dict[str, Any]:
     return {"axis": axis, "shapes": tuple(shape_of(x) for x in operands)}
 
 
+def _with_ends(operands: tuple[Any, ...], axis: int) -> dict[str, Any]:
+    params = _with_shapes(operands, axis)
+    lengths = [shape[axis] if -len(shape) <= axis < len(shape) else 0 for shape in params["shapes"]]
+    return {**params, "ends": tuple(accumulate(lengths))}
+
+
 concatenate = linear(
     "concatenate(*xs; axis=0)",
-    value=lambda xp, *xs, axis, shapes: xp.concat(xs, axis=axis),
-    transpose_xs="getitem(g, slab(shapes, k, axis))",
+    value=lambda xp, *xs, axis, shapes, ends: xp.concat(xs, axis=axis),
+    transpose_xs="getitem(g, slab(ends, k, axis, ndim(y_shape)))",
     joint=True,
-    prepare=_with_shapes,
-    adds=("shapes",),
+    prepare=_with_ends,
+    adds=("shapes", "ends"),
     doc="Join along an axis.",
 )
 stack = linear(
