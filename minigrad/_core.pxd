@@ -38,7 +38,7 @@ cdef class Node:
 
 
 cdef inline int operand_dims(Node node, int k, Py_ssize_t **dims) noexcept:
-    """Shape of an operand that a gradient flows to: its producer's, or that of one of its producer's several results."""
+    """Shape of an operand that a gradient flows to: its producer's result, or one of several."""
     cdef Node parent = <Node> node.parents[k]
     cdef Py_ssize_t *entry
     if parent.n_out == 1:
@@ -52,7 +52,8 @@ cdef inline int operand_dims(Node node, int k, Py_ssize_t **dims) noexcept:
 cdef class Kernel:
     """One op on the compiled lane. Both methods may decline (None, 0): the array lane then does the work."""
     cdef object forward(self, PyObject **xs, int n, object params)
-    # saved: what the node saved, held by the caller. gs: cotangents, one per result. targets[k]: the slot that takes operand k's contribution, or NULL.
+    # saved: what the node saved, held by the caller. gs: cotangents, one per result. targets[k]: the slot that takes
+    # operand k's contribution, or NULL.
     cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1
 
 

@@ -1158,7 +1158,8 @@ cdef object graph_tape(tape, list tensors):
                 continue
             value = <object> node.saved[k] if node.saved[k] != NULL else None
             shape = () if value is None else tuple(value.shape)
-            leaf = GraphNode(len(tape.nodes), None, (), place_or_empty(node), "constant", {}, None, shape, dtype, value, None)
+            leaf = GraphNode(len(tape.nodes), None, (), place_or_empty(node), "constant", {}, None, shape, dtype, value,
+                             None)
             tape.nodes.append(leaf)
             inputs.append(leaf)
         leafy = bool(node.flags & LEAF)

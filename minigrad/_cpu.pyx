@@ -192,7 +192,6 @@ cdef class CpuLane(Lane):
     cdef bint exclusive(self, PyObject *data):
         return Py_REFCNT(data) == 1 and cnp.PyArray_CHKFLAGS(<cnp.ndarray> data, cnp.NPY_ARRAY_OWNDATA)
 
-
     cdef bint uniform(self, PyObject **xs, int n):
         """Whether all arrays are float32, or all float64: then no operand needs a conversion."""
         cdef int k, kind = precision(<cnp.ndarray> xs[0]) if n else -1
@@ -330,8 +329,9 @@ cdef class ElementwiseKernel(Kernel):
             return 0
         for k in range(node.n_in):
             for j in range(k + 1):
-                if saved[j] != NULL and (type(<object> saved[j]) is not np_ndarray
-                                              or precision(<cnp.ndarray> saved[j]) != kind):
+                if saved[j] == NULL:
+                    continue
+                if type(<object> saved[j]) is not np_ndarray or precision(<cnp.ndarray> saved[j]) != kind:
                     return 0
         for k in range(node.n_in):
             if targets[k] == NULL:

@@ -53,6 +53,9 @@ def _run(make: Callable[[], _Parser], argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("minigrad: interrupted", file=sys.stderr)
         return 130
+    except MemoryError:
+        print("minigrad: there is not enough memory for a model of this size", file=sys.stderr)
+        return 2
     except MinigradError as error:
         print("minigrad:", " ".join(str(error).split()), file=sys.stderr)
         return 1 if isinstance(error, GradcheckError) else 2
@@ -81,11 +84,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 _MINIGRAD = """\
-Record what a network computes, explain its gradients and draw the unrolled graph.
+Record what a network computes, explain and check its gradients, and draw the
+unrolled graph.
 \f\
 examples:
   minigrad render-graph lstm --text hello -o lstm.svg
-  minigrad explain lstm --of loss --wrt 'c[2]' --by route
+  minigrad explain lstm --wrt weight_hh_l0 --by time
   minigrad gradcheck model.py:loss
   minigrad ops tanh
 
@@ -100,6 +104,7 @@ def _minigrad() -> _Parser:
     for name, words, about, fill in (
         ("render-graph", "draw the unrolled graph of a model", _RENDER, _render_graph),
         ("explain", "explain a gradient route by route", _EXPLAIN, _explain),
+        ("flow", "say whether gradients vanish or explode, and why", _FLOW, _flow),
         ("gradcheck", "check a model's gradients", _GRADCHECK, _gradcheck),
         ("ops", "print operations and their derivatives", _OPS, _ops),
     ):
@@ -200,6 +205,9 @@ def _run_render_graph(arguments: argparse.Namespace) -> int:
     with _telling(f"running {model.title}"):
         with Tape() as tape:
             loss = model.loss()
+        for node in tape.nodes:
+            if node.kind == "parameter":
+                node.tensor.grad = None  # a model may have swept its loss itself
         loss.backward()  # not on the tape: the picture is of the forward computation
     with _telling(f"drawing {len(tape)} nodes"):
         picture = render(
@@ -337,6 +345,64 @@ def _print_report(report: Any) -> None:
         for row in part.rows:
             table.add_row(*map(Text, row))
         console.print(table)
+
+
+# --- flow ---------------------------------------------------------------------------------------------------
+
+_FLOW = f"""\
+Say how a model's gradients flow back through time: which share arrives at each
+step, what a step does to it, whether they vanish or explode, which factor does
+it and what would change it. With --fail-on the exit status can be 1.
+
+{MODEL}
+\f\
+examples:
+  minigrad flow lstm --text hello
+  minigrad flow rnn --steps 20 --truncate 5,10
+  minigrad flow model.py:loss --fail-on exploding --json"""
+
+_FAILURES = ("vanishing", "exploding")
+
+
+def _flow(parser: _Parser) -> _Parser:
+    _add_model(parser)
+    group = parser.add_argument_group("the report")
+    group.add_argument("--fail-on", metavar="WHAT", type=_words, default=[], help="vanishing,exploding: exit with 1")
+    group.add_argument("--try", dest="try_", action="store_true", help="make the changes it proposes, and report again")
+    group.add_argument("--truncate", metavar="K1,K2", type=_words, help="compare with the truncated gradient")
+    group.add_argument("--json", action="store_true", help="print the whole report as JSON")
+    parser.set_defaults(run=_run_flow)
+    return parser
+
+
+def _run_flow(arguments: argparse.Namespace) -> int:
+    from ._core import Tape
+    from .graph.flow import flow
+
+    for word in arguments.fail_on:
+        if word not in _FAILURES:
+            raise UsageError(f"--fail-on takes {' and '.join(_FAILURES)}, not {word!r}")
+    windows = arguments.truncate
+    if windows is not None and (len(windows) != 2 or not all(k.isdecimal() for k in windows)):
+        raise UsageError("--truncate takes two numbers of steps, like 5,10")
+    model = _model(arguments)
+    with _telling(f"running {model.title}"):
+        with Tape() as tape:
+            losses = model.losses()
+        report = flow(losses, tape)
+    cut = report.truncation(*map(int, windows)) if windows else None
+    after = report.tried(model.losses) if arguments.try_ and report.worst.changes else None
+    if arguments.json:
+        data = report.to_dict()
+        data |= {"truncation": vars(cut)} if cut else {}
+        data |= {"tried": after.to_dict()} if after else {}
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        parts = [str(report), str(cut) if cut else "", f"After the changes:\n\n{after}" if after else ""]
+        print("\n\n".join(part for part in parts if part))
+    # A gradient that is not finite has exploded, whichever way it got there.
+    kinds = {"exploding" if layer.kind == "not finite" else layer.kind for layer in report.layers}
+    return 1 if kinds & set(arguments.fail_on) else 0
 
 
 # --- gradcheck ----------------------------------------------------------------------------------------------

@@ -422,12 +422,8 @@ INTRINSICS: Mapping[str, Intrinsic] = MappingProxyType(
             _row("sin", math.sin, latex=_latex_call(r"\sin")),
             _row("cos", math.cos, latex=_latex_call(r"\cos")),
             _row("erf", math.erf),
-            _row(
-                "maximum", max, arity=2, c="v_max", cuda="mg_maximum(#1, #2)", latex=_latex_call(r"\max", 2)
-            ),
-            _row(
-                "minimum", min, arity=2, c="v_min", cuda="mg_minimum(#1, #2)", latex=_latex_call(r"\min", 2)
-            ),
+            _row("maximum", max, arity=2, c="v_max", cuda="mg_maximum(#1, #2)", latex=_latex_call(r"\max", 2)),
+            _row("minimum", min, arity=2, c="v_min", cuda="mg_minimum(#1, #2)", latex=_latex_call(r"\min", 2)),
             _row(
                 "where",
                 None,
@@ -644,9 +640,7 @@ class _Scalar(_Printer):
         row = _intrinsic(expr)
         if row is None:
             arity = INTRINSICS[expr.function].arity
-            raise self.refusal(
-                expr, f"{expr.function!r} takes {arity} positional argument(s) in a scalar formula"
-            )
+            raise self.refusal(expr, f"{expr.function!r} takes {arity} positional argument(s) in a scalar formula")
         if expr.function == "where":
             return self.intrinsic(row, [self.condition(expr.args[0]), *self.all(expr.args[1:])])
         return self.intrinsic(row, self.all(expr.args))

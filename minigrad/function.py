@@ -139,20 +139,23 @@ class FunctionOp(OpBase):
             )
         out = []
         for k, place in enumerate(call.places):
-            g = given[place] if wanted[k] else None
-            if g is not None and not isinstance(g, TensorBase):
-                raise MinigradError(
-                    f"{self.name}.backward returned {type(g).__name__} for argument {place}; it returns tensors or None"
-                )
-            if g is not None and g.dtype != seen.dtype:
-                raise DTypeError(f"{self.name}.backward returned {g.dtype} for argument {place}, from {seen.dtype}")
-            if g is not None and tuple(g.shape) != node.operand_shape(k):
-                raise ShapeError(
-                    f"{self.name}.backward returned a gradient of shape {tuple(g.shape)} for argument {place} "
-                    f"of shape {node.operand_shape(k)}"
-                )
+            g = self._checked(given[place], place, seen.dtype, node.operand_shape(k)) if wanted[k] else None
             out.append(g)
         return out
+
+    def _checked(self, g: Any, place: int, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """Return a gradient that backward gave for an argument, if it can be one."""
+        said = f"{self.name}.backward returned"
+        if g is None:
+            return None
+        if not isinstance(g, TensorBase):
+            raise MinigradError(f"{said} {type(g).__name__} for argument {place}; it returns tensors or None")
+        array = _core.data_of(g)
+        if array.dtype != dtype:
+            raise DTypeError(f"{said} {array.dtype} for argument {place}, from {dtype}")
+        if tuple(array.shape) != shape:
+            raise ShapeError(f"{said} a gradient of shape {tuple(array.shape)} for argument {place} of shape {shape}")
+        return g
 
     def tangents(self, node: Any, arriving: list[Any]) -> list[Any]:
         jvp = getattr(self.function, "jvp", None)

@@ -515,7 +515,9 @@ class Op(OpBase):
         elif isinstance(error, IndexError):
             kind = IndexError_
         elif isinstance(error, ValueError | TypeError | OverflowError):
-            shapes = any(word in str(error) for word in ("shape", "broadcast", "axis", "axes", "dimension", "size", "empty"))
+            shapes = any(
+                word in str(error) for word in ("shape", "broadcast", "axis", "axes", "dimension", "size", "empty")
+            )
             kind = ShapeError if shapes else UsageError if isinstance(error, ValueError) else DTypeError
         else:
             return

@@ -218,7 +218,8 @@ class Tensor(TensorBase):
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array that shares the tensor's memory.
 
-        A write to it cannot be noticed by the graph: write to a copy, or use an in-place method of the tensor.
+        The array of a recorded result is read-only, because backward may need it; copy it to change it. A write to the
+        array of any other tensor cannot be noticed by graphs that saved it: prefer the tensor's in-place methods.
 
         Raises:
             DeviceError: the tensor lives on a GPU; copy it with ``.cpu()`` first.
@@ -228,6 +229,9 @@ class Tensor(TensorBase):
             if self.device != "cpu":
                 raise DeviceError(f'this tensor lives on {self.device}: copy it with .cpu() (or .to("cpu")) first')
             return np.asarray(data)
+        if self.requires_grad and not self.is_leaf:
+            data = data.view()
+            data.flags.writeable = False
         return data
 
     # -- graph -------------------------------------------------------------------------------------
@@ -289,6 +293,30 @@ class Tensor(TensorBase):
                 raise ShapeError(f"assignment to a tensor of shape {self.shape}: {error}") from None
 
         self._in_place(change)
+
+    # The operators change a tensor in place where nothing is recorded (``with mg.no_grad(): w -= rate * w.grad``).
+    # While operations are recorded they make a new tensor, as gradients need the old one, and refuse leaves that need
+    # a gradient.
+
+    def _updated(self, change: Callable[[Any], Tensor], operation: Any, other: Any) -> Tensor:
+        if not _core.is_recording():
+            return change(other)
+        if self.requires_grad and self.is_leaf:
+            self._writable()
+        result: Tensor = operation(self, other)
+        return result
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._updated(self.add_, ops.add, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._updated(self.sub_, ops.sub, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._updated(self.mul_, ops.mul, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._updated(self.div_, ops.div, other)
 
     def copy_(self, source: Any) -> Tensor:
         """Overwrite this tensor's values with `source`'s (broadcast)."""

@@ -1,4 +1,4 @@
-"""Write values and gradients of every element-wise record and of the products to a file: run once per instruction set."""
+"""Write values and gradients of the element-wise records and of products to a file, for one instruction set."""
 
 import os
 import sys

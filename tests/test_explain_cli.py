@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 
 import pytest
@@ -110,6 +111,28 @@ def test_calls_that_cannot_be_carried_out(capsys, argv, complaint):
     assert (status, out) == (2, "")
     assert complaint in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", re.findall(r"^  minigrad explain (.*)$", cli._EXPLAIN, re.MULTILINE))
+def test_examples_of_the_help_run(capsys, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(
+        "import minigrad as mg\n"
+        "def loss():\n"
+        "    W = mg.tensor([[1.0, 2.0, 3.0]], requires_grad=True, name='W')\n"
+        "    return mg.tanh(W).sum()\n"
+    )
+    status, out, err = call(capsys, *shlex.split(line))
+    assert (status, err) == (0, "")
+    assert out
+
+
+def test_help_fits_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as leaving:
+        call(capsys, "--help")
+    assert not leaving.value.code
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_parts_that_do_not_add_up_fail_the_check(capsys, monkeypatch):

@@ -194,9 +194,7 @@ def test_constants_do_not_change_the_dtype(dtype):
 
 
 def test_compiled_rule_calls_operations_of_the_namespace():
-    rule = parse("sum(matmul(mT(a), g) * y, axis=axis, keepdims=True) @ b").compile(
-        ["y", "g", "a", "axis", "b"], "ops"
-    )
+    rule = parse("sum(matmul(mT(a), g) * y, axis=axis, keepdims=True) @ b").compile(["y", "g", "a", "axis", "b"], "ops")
     rng = np.random.default_rng(5)
     a, g, y, b = (rng.normal(size=shape) for shape in [(7, 3), (7, 5), (3, 5), (5, 2)])
     ops = SimpleNamespace(sum=np.sum, matmul=np.matmul, mT=np.transpose)
@@ -209,12 +207,8 @@ def test_compile_refuses_parameters_that_do_not_fit(args):
         parse("x + 1").compile(args)
 
 
-@pytest.mark.parametrize(
-    "text", ["1 / 0 * x", "log(0) + x", "9 ** 9 ** 9 * x", "sqrt(-1) * x", "exp(1000) * x"]
-)
-@pytest.mark.parametrize(
-    "target", [to_c, to_cuda, lambda expr: expr.compile(["x"])], ids=["c", "cuda", "python"]
-)
+@pytest.mark.parametrize("text", ["1 / 0 * x", "log(0) + x", "9 ** 9 ** 9 * x", "sqrt(-1) * x", "exp(1000) * x"])
+@pytest.mark.parametrize("target", [to_c, to_cuda, lambda expr: expr.compile(["x"])], ids=["c", "cuda", "python"])
 def test_constants_without_a_value_are_refused(text, target):
     with pytest.raises(FormulaError, match="constant without a finite value"):
         target(parse(text))
@@ -368,9 +362,7 @@ C_FUNCTIONS = {
 def test_c_means_the_formula(text):
     expected = value(text)
     printed = to_c(parse(text))
-    assert not re.search(r"(?<![\w.(-])\d", re.sub(r"K\([^()]*\)|b_0|v_powi\(.*, -?\d\)", "", printed)), (
-        printed
-    )
+    assert not re.search(r"(?<![\w.(-])\d", re.sub(r"K\([^()]*\)|b_0|v_powi\(.*, -?\d\)", "", printed)), printed
     assert close(value(printed, C_FUNCTIONS), expected)
 
 
@@ -443,9 +435,7 @@ def run_as_cpp(tmp_path_factory):
 
     def run(bodies: list[str], dtype: str, point: dict[str, str]) -> list[float]:
         folder = tmp_path_factory.mktemp("cuda")
-        variables = " ".join(
-            f"volatile {dtype} {name}_in = ({dtype}){number};" for name, number in point.items()
-        )
+        variables = " ".join(f"volatile {dtype} {name}_in = ({dtype}){number};" for name, number in point.items())
         variables += " ".join(f"{dtype} {name} = {name}_in;" for name in point)
         lines = [
             f'{{ static_assert(sizeof({body}) == sizeof({dtype})); printf("%.17g\\n", (double)({body})); }}'

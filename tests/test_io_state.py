@@ -115,7 +115,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError("the disk is full")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UsageError, match="full"):
         mg.io.save(tmp_path / "x", {"a": np.zeros(2)})
     assert (tmp_path / "x").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -71,9 +71,7 @@ class Kernels:
         """C (+)= op(A) op(B) in place; every array has contiguous rows, any distance apart."""
         (m, n), k = c.shape, a.shape[0 if ta else 1]
         sizes = map(ctypes.c_ssize_t, (m, n, k))
-        operands = [
-            argument for x in (a, b, c) for argument in (pointer(x), ctypes.c_ssize_t(row_distance(x)))
-        ]
+        operands = [argument for x in (a, b, c) for argument in (pointer(x), ctypes.c_ssize_t(row_distance(x)))]
         self.function("gemm")(int(ta), int(tb), *sizes, *operands, int(accumulate))
 
 
@@ -187,8 +185,7 @@ def exact(name, bits):
     unit = ulp(near)
     finite = np.isfinite(near)
     left = [
-        float((y - float(n)) / float(u)) if ok else 0.0
-        for y, n, u, ok in zip(wide, near, unit, finite, strict=True)
+        float((y - float(n)) / float(u)) if ok else 0.0 for y, n, u, ok in zip(wide, near, unit, finite, strict=True)
     ]
     return near, np.array(left), unit
 
@@ -439,9 +436,7 @@ def test_product_has_same_bits_wherever_operands_lie(kernels, m, n, k):
         for shift in range(3):
             moved = []
             for value in values:
-                room = np.empty(value.size + 2, kernels.dtype)[shift : shift + value.size].reshape(
-                    value.shape
-                )
+                room = np.empty(value.size + 2, kernels.dtype)[shift : shift + value.size].reshape(value.shape)
                 room[...] = value
                 moved.append(room)
             kernels.gemm(*moved, False, ta, tb)

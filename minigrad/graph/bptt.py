@@ -22,7 +22,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ import numpy as np
 from minigrad import _core
 from minigrad._core import Node, Recording, Tape, TensorBase, data_of, result_of, sweep
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
+from minigrad.files import write_whole
 from minigrad.graph.view import gate_letter
 from minigrad.tensor import ones_like
 
@@ -453,7 +453,7 @@ class TimeLedger:
         for t, norms, cosines in zip(self.times, self.norms.tolist(), self.cosines.tolist(), strict=True):
             for k, norm, cosine in zip(self.columns, norms, cosines, strict=True):
                 lines.writerow([t, k, norm, "" if math.isnan(cosine) else cosine])
-        _write(path, out.getvalue().encode())
+        write_whole(path, out.getvalue().encode())
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the norms as a heat map on a logarithmic scale; return Matplotlib's figure.
@@ -486,7 +486,7 @@ class TimeLedger:
                 figure.savefig(buffer, format=suffix or "png")
             except ValueError as error:
                 raise UsageError(f"cannot draw {str(path)!r}: {error}") from None
-            _write(path, buffer.getvalue())
+            write_whole(path, buffer.getvalue())
         return figure
 
     def __str__(self) -> str:
@@ -557,25 +557,6 @@ def _selection(split: _Split, which: str | slice) -> Any:
     rows = gates[which]
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
-
-
-def _write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file completely or not at all: beside its place first, then renamed over what was there."""
-    target, beside = Path(path), None
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(target)
-        beside = None
-    except OSError as error:
-        raise UsageError(f"cannot write {str(target)!r}: {error.strerror or error}") from None
-    finally:
-        if beside is not None:
-            Path(beside).unlink(missing_ok=True)
 
 
 # --- the door -----------------------------------------------------------------------------------------------

@@ -64,7 +64,10 @@ class Equations(Report):
         users = list({id(a.target): a.target for a in arrows}.values())
         self.gradient, *grads = net.gradient(of_at, [net.tensor(user) for user in users])
         if not np.all(np.isfinite(self.gradient)):
-            raise GraphError(f"{self.symbol} is not finite, so it is the sum of nothing that could be shown")
+            raise GraphError(
+                f"{self.symbol} is not finite, so no parts add up to it; minigrad.explain.provenance "
+                "says where that came from"
+            )
         arriving = {id(user): grad for user, grad in zip(users, grads, strict=True)}
         self.terms = tuple(self._term(net, arrow, arriving[id(arrow.target)]) for arrow in arrows)
         total = sum((term.contribution for term in self.terms), np.zeros_like(self.gradient))

@@ -217,14 +217,15 @@ def _forward(tape: Tape, sinks: list[TapeNode]) -> Origin | None:
     if not odd:
         return None
     first = odd[min(odd)]
-    route = []
-    at = first
-    readers: dict[int, list[TapeNode]] = {}
-    for place in sorted(odd):
+    longest: dict[int, tuple[int, TapeNode]] = {}  # how many places are still to come, and which is next
+    for place in sorted(odd, reverse=True):
         for x in odd[place].inputs:
-            readers.setdefault(x.id, []).append(odd[place])
-    while at.id in readers:
-        at = readers[at.id][0]
+            ahead = 1 + longest.get(place, (0, first))[0]
+            if ahead > longest.get(x.id, (0, first))[0]:
+                longest[x.id] = ahead, odd[place]
+    route, at = [], first
+    while at.id in longest:
+        at = longest[at.id][1]
         route.append(_called(at))
     values = _values(first)
     operands = tuple(_operand(word, x.value) for word, x in zip(first.arguments, first.inputs, strict=True))
@@ -240,7 +241,9 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
     try:
         with Recording(False):
             seeds = [_core.tensor(np.ones_like(n.value)) for n in roots]
-            _, edges = sweep([n.tensor for n in roots], seeds, [n.tensor for n in tape.nodes], keep_graph=True, edges=True)
+            _, edges = sweep(
+                [n.tensor for n in roots], seeds, [n.tensor for n in tape.nodes], keep_graph=True, edges=True
+            )
         arriving = {id(n.node): n.grad for n in tape.nodes if n.requires_grad}
     finally:
         for tensor, grad in before:
@@ -377,4 +380,5 @@ class watch_finite:  # noqa: N801  written as a verb: with watch_finite(paramete
 
 def _sums_up(data: Any) -> bool:
     """Say whether everything is finite, in one pass where it is; finite numbers may still overflow their sum."""
-    return bool(np.isfinite(data.sum())) or bool(np.isfinite(data).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(data.sum())) or bool(np.isfinite(data).all())

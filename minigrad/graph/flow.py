@@ -12,6 +12,7 @@ Layers are found by the names of their states on the tape, ``h[k]`` and ``c[k]``
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -64,7 +65,7 @@ WORDS = {
     "cause forget": "The cause: the forget gate is near 0, and the cell hands on little of itself.",
     "cause update": "The cause: the update gate is near 0, and the state hands on little of itself.",
     "cause routes": "The cause: the routes {route}.",
-    "cause unknown": "The cause: no single factor; no recurrent weights, gate or slope on the tape explains the rate.",
+    "cause unknown": "The cause: no single factor on the tape explains the rate.",
     "change bias": "What would change it: add {amount} to the {gate} gate's bias{forget}.",
     "change no bias": "What would change it: give the {gate} gate a bias, and start it at {amount}.",
     "change scale": "What would change it: multiply the recurrent weights by {amount}, or initialise them "
@@ -235,7 +236,7 @@ def _check_samples(after: TapeNode, before: TapeNode) -> None:
         return
     flat[0] = np.arange(1, flat.shape[1] + 1)
     rows = _rows(_pull([after], [_like(seed, after)], [before])[0], before)
-    if np.any(rows[1:]):
+    if np.any(rows[1:][np.isfinite(rows[1:])]):
         raise UsageError(
             f"flow: the samples of the batch depend on each other between {before.name} and {after.name}; "
             "run one sample at a time"
@@ -257,7 +258,8 @@ def _lanczos(after: TapeNode, before: TapeNode) -> tuple[float, float]:
     generator = np.random.default_rng(0)
     v = generator.standard_normal(before.shape).reshape(-1, before.shape[-1])
     v /= np.linalg.norm(v, axis=-1, keepdims=True)
-    vs, us = [v], []
+    vs: list[Array] = [v]
+    us: list[Array] = []
     steps = min(LANCZOS, before.shape[-1], after.shape[-1])
     alphas, betas = [], []
     for k in range(steps):
@@ -419,7 +421,7 @@ class LayerFlow:
         order = self.steps[::-1] if self.backwards else self.steps
         found = [
             (t, self.nodes[word, t], self.nodes[word, before])
-            for before, t in zip(order, order[1:], strict=False)
+            for before, t in itertools.pairwise(order)
             if (word, t) in self.nodes and (word, before) in self.nodes
         ]
         return sorted(found, key=lambda pair: pair[0])
@@ -484,8 +486,11 @@ class LayerFlow:
             names.update(dict.fromkeys(parts))
             norms.append({word: float(np.linalg.norm(part)) for word, part in parts.items()})
             shares.append({w: float(np.sum(p * total)) / square if square else math.nan for w, p in parts.items()})
-        table = [np.array([[row.get(word, 0.0) for word in names] for row in rows]) for rows in (norms, shares)]
-        return Routes(tuple(t for t, _, _ in self.pairs("c")), tuple(names), *table, worst)
+
+        def table(rows: list[dict[str, float]]) -> Array:
+            return np.array([[row.get(word, 0.0) for word in names] for row in rows])
+
+        return Routes(tuple(t for t, _, _ in self.pairs("c")), tuple(names), table(norms), table(shares), worst)
 
     def _saturation(self, word: str) -> Saturation | None:
         nodes = [self.nodes[word, t] for t in self.steps if (word, t) in self.nodes]
@@ -575,13 +580,15 @@ class LayerFlow:
         if fate is not None:
             mean = float(fate.mean.mean())
             key = "forget" if gate == "f" else "update"
-            self._say(key, mean=number(mean), low=percent(float(fate.low.mean())), high=percent(float(fate.high.mean())))
+            self._say(
+                key, mean=number(mean), low=percent(float(fate.low.mean())), high=percent(float(fate.high.mean()))
+            )
         strongest = self._say_routes()
         if self.kind == "vanishing":
             if fate is not None and mean < 0.9:
                 self._say(f"cause {'forget' if gate == 'f' else 'update'}")
                 self._raise(gate, span)
-            elif slope is not None and not math.log(max(slope, 1e-300)) > math.log(max(min(radius, 1.0), 1e-300)):
+            elif slope is not None and slope < 0.5 and not slope > radius:
                 self._say("cause slope")
                 self._calm(weights, radius)
             elif radius < 1:
@@ -636,7 +643,7 @@ class LayerFlow:
         now = float(np.mean(np.log(values / (1 - values))))
         amount = float(f"{math.log(wanted / (1 - wanted)) - now:.3g}")
         word = "forget" if gate == "f" else "update"
-        biases = [place for place in _leaves(nodes[0].inputs[0]) if len(place[0].shape) == 1] if nodes[0].inputs else []
+        biases = [place for x in nodes[0].inputs[:1] for place in _leaves(x) if len(_core.data_of(place[0]).shape) == 1]
         if not biases:
             self._say("change no bias", gate=word, amount=number(amount))
             return
@@ -784,7 +791,10 @@ def _heat(norms: Array) -> list[str]:
     with np.errstate(divide="ignore", invalid="ignore"):
         level = np.clip(5 + np.log10(values / most), 0, 4)  # a shade for each power of ten
     lines = [
-        "    " + "".join("?" if not math.isfinite(v) else shades[math.ceil(x)] if v > 0 else "·" for v, x in zip(*row))
+        "    "
+        + "".join(
+            "?" if not math.isfinite(v) else shades[math.ceil(x)] if v > 0 else "·" for v, x in zip(*row, strict=True)
+        )
         for row in zip(values, level, strict=True)
     ]
     return [*lines, f"    █ up to {number(most)}, each lighter shade ten times less, · nothing"]
@@ -856,7 +866,7 @@ class FlowReport:
         return self.worst.kind
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in LayerFlow.__dataclass_fields__ and name != "verdict":
+        if name.startswith("_") or (name not in LayerFlow.__dataclass_fields__ and name != "verdict"):
             raise AttributeError(f"a flow report has no attribute {name!r}")
         return getattr(self.worst, name)
 
@@ -946,6 +956,7 @@ class FlowReport:
                 if word in STATES and t in place:
                     at[node.id] = place[t]
                     states.append(node)
+        _check_crossings(states, at, place)
         losses = [self.tape.of(loss) for loss in self.losses]
         own = [steps[k] for k in _places(losses, steps)]
         own = [place[t] for t in own]
@@ -955,7 +966,8 @@ class FlowReport:
         def gradient(roots: Sequence[TapeNode], given: Sequence[Any]) -> Array:
             found = _pull(roots, given, leaves) if roots else [None] * len(leaves)
             return np.concatenate([
-                np.zeros(math.prod(n.shape)) if g is None else _host(g).ravel() for n, g in zip(leaves, found, strict=True)
+                np.zeros(math.prod(n.shape)) if g is None else _host(g).ravel()
+                for n, g in zip(leaves, found, strict=True)
             ])  # fmt: skip
 
         touched: dict[int, Any] = {}
@@ -993,9 +1005,9 @@ class FlowReport:
         first = [max(min((mine // k1 + 1) * k1, total) - k2, 0) for mine in own]
         truncated = np.zeros_like(exact)
         for start in sorted(set(first)):
-            mine = [k for k in range(len(losses)) if first[k] == start and own[k] >= start]
+            inside = [k for k in range(len(losses)) if first[k] == start and own[k] >= start]
             with _replacing([n for n in states if at[n.id] == start - 1], lambda node, g: _zeros(g)):
-                truncated += gradient([losses[k] for k in mine], [seeds[k] for k in mine])
+                truncated += gradient([losses[k] for k in inside], [seeds[k] for k in inside])
         size = float(np.linalg.norm(exact))
         kept, smallest, lost = head, 0, []
         for d in range(total):
@@ -1025,22 +1037,40 @@ class FlowReport:
         )
 
 
+def _check_crossings(states: Sequence[TapeNode], at: Mapping[int, int], place: Mapping[int, int]) -> None:
+    """Refuse steps that reach further back than to the states of the step before: windows would not cut that."""
+    for state in states:
+        here, seen, todo = at[state.id], {state.id}, [state]
+        while todo:
+            for x in todo.pop().inputs:
+                if x.id in seen or not x.requires_grad:
+                    continue
+                seen.add(x.id)
+                step = at.get(x.id)
+                known = step is None and x.record is not None and x.time in place
+                if (step is not None and step < here - 1) or (known and place[x.time or 0] < here):
+                    raise GraphError(
+                        f"truncation: {state.name} reads {x.name or x.op} of an earlier step, past the states named "
+                        "h[t], c[t] or gates[t] that a window would cut"
+                    )
+                if step is None:
+                    todo.append(x)
+
+
 def _places(losses: Sequence[TapeNode], steps: Sequence[int]) -> list[int]:
     """Return the place of each loss among the steps: by its scope, its name, its order, or else the last."""
     found = []
     for k, loss in enumerate(losses):
         named = _NAME.match(loss.name or "")
         t = loss.time if loss.time is not None else int(named[2]) if named else None
-        if t in steps:
+        if t is not None and t in steps:
             found.append(list(steps).index(t))
         else:
             found.append(k if len(losses) == len(steps) else len(steps) - 1)
     return found
 
 
-def flow(
-    losses: Any, tape: Tape, *, vanish: float = 0.01, explode: float = 100.0, whole: int = 64
-) -> FlowReport:
+def flow(losses: Any, tape: Tape, *, vanish: float = 0.01, explode: float = 100.0, whole: int = 128) -> FlowReport:
     """Say how gradients flow back through the recurrent layers that a tape saw.
 
     Args:

@@ -256,6 +256,16 @@ class Between:
             found.setdefault(id(arrow.source), set()).add(arrow.target)
         return found
 
+    @property
+    def below_all_steps(self) -> set[int]:
+        """The nodes from which no route to `wrt` meets an operation of a step."""
+        found: set[int] = set()
+        for node in reversed(self.nodes):
+            timed = node is not self.wrt and self.face(node).time is not None
+            if not timed and all(id(arrow.source) in found for arrow in self.arrows[id(node)]):
+                found.add(id(node))
+        return found
+
     # -- derivatives -------------------------------------------------------------------------------
 
     def seed(self, at: Index | None) -> Any:
@@ -397,11 +407,15 @@ def _grouping(by: Any, net: Between) -> _Grouping:
 
         return _Grouping((False, ""), scope, lambda state: state[1])
     if by == "delay":
+        settled = net.below_all_steps
 
         def delay(state: State, arrow: Arrow) -> State:
-            t = net.face(arrow.target).time
-            last, _ = state
-            return state if t is None else (t if last is None else last, t)
+            t, (last, first) = net.face(arrow.target).time, state
+            if t is not None:
+                last, first = t if last is None else last, t
+            if last is None or id(arrow.source) not in settled:
+                return last, first
+            return last - first, 0  # no more steps to come: equal delays are one state, and a sweep carries fewer
 
         return _Grouping((None, None), delay, lambda state: None if state[0] is None else state[0] - state[1])
     if by == "route":
@@ -711,7 +725,10 @@ class PathLedger(Report):
         self._seed = net.seed(self._of_at)
         (self.gradient,) = net.gradient(self._of_at)
         if not np.all(np.isfinite(self.gradient)):
-            raise GraphError(f"∂{self.of}/∂{self.wrt} is not finite, so it is the sum of nothing that could be listed")
+            raise GraphError(
+                f"∂{self.of}/∂{self.wrt} is not finite, so no parts add up to it; "
+                "minigrad.explain.provenance says where that came from"
+            )
         self._count_and_group()
         self.proven, found = True, []
         if top:

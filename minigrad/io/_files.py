@@ -1,10 +1,9 @@
-"""What readers and writers of files share: optional libraries, limits on size, and writes that leave no half files."""
+"""What readers and writers of files share: optional libraries and limits on size."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from ..errors import FormatError, MissingExtraError, UsageError
 from ..tensor import Tensor
 
-__all__ = ["as_array", "atomic_write", "library", "read_limited"]
+__all__ = ["as_array", "library", "read_limited"]
 
 
 def library(name: str, what: str, extra: str) -> Any:
@@ -43,21 +42,6 @@ def read_limited(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise FormatError(f"{path} has more than {max_bytes} bytes: raise max_bytes if that is meant")
     return data
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that its name always stands for the old content or the whole new one."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:

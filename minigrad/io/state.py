@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import FormatError, UsageError
+from ..files import write_whole
 from ..nn import Module
 from ..tensor import Tensor, from_numpy
-from ._files import as_array, atomic_write, library, read_limited
+from ._files import as_array, library, read_limited
 
 __all__ = ["load", "metadata", "save"]
 
@@ -65,7 +66,7 @@ def save(
     values = state.state_dict() if isinstance(state, Module) else state
     # The library writes an array's memory as it lies: it has to lie in C order.
     arrays = {name: np.asarray(as_array(f"save: {name}", value), order="C") for name, value in values.items()}
-    atomic_write(path, numpy_flavour.save(arrays, metadata=texts))
+    write_whole(path, numpy_flavour.save(arrays, metadata=texts))
 
 
 def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:

@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from minigrad.errors import UsageError
+from minigrad.files import write_whole
 from minigrad.graph.view import View, ViewNode, checked_show, elide, unroll, view_of
 from minigrad.graph.view import fold as fold_view
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
-from minigrad.render.image import ENGINES, arranger, to_pdf, to_png, write_whole
+from minigrad.render.image import ENGINES, arranger, to_pdf, to_png
 from minigrad.render.layout import lay_out
 from minigrad.render.svg import to_svg
 from minigrad.render.theme import THEMES, theme_named
@@ -169,7 +170,7 @@ def _description(view: View) -> str:
 
 
 class _CallableModule(ModuleType):
-    """``minigrad.render(tape, …)`` and ``import minigrad.render`` are one name: the package answers calls with its function."""
+    """``minigrad.render(tape, …)`` and ``import minigrad.render`` share a name: the package answers calls."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Rendered:
         return render(*args, **kwargs)

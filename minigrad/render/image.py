@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -215,30 +214,3 @@ def _sorted_entries(facts: bytes) -> bytes:
         facts,
         flags=re.MULTILINE,
     )
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write a file completely or not at all: beside its place first, then renamed over what was there.
-
-    Raises:
-        UsageError: the place cannot be written; the message names it.
-    """
-    target = Path(path)
-    beside = None
-    try:
-        if target.is_dir():
-            raise UsageError(f"cannot write {str(target)!r}: it is a directory")
-        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(target)
-        beside = None
-    except OSError as error:
-        raise UsageError(f"cannot write {str(target)!r}: {error.strerror or error}") from None
-    finally:
-        if beside is not None:
-            Path(beside).unlink(missing_ok=True)
-    return target

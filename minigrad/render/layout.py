@@ -36,7 +36,7 @@ _HEAD = 15.0
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
 _LONGEST_LOCAL = 24
-"""Longer derivatives are cut on the picture; tooltips and pages have them whole."""
+"""Longer derivatives are left to tooltips and pages."""
 _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
 
@@ -616,7 +616,7 @@ class _Builder:
     def _local(self, k: int) -> str:
         """The local derivative to be printed on an edge, or nothing."""
         text = pretty_local(self.edges[k].local or "") if "local" in self.show else ""
-        return text if len(text) <= _LONGEST_LOCAL else text[: _LONGEST_LOCAL - 1] + "…"
+        return text if len(text) <= _LONGEST_LOCAL else ""
 
     def _note(self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0) -> tuple[Words, ...]:
         text = self._local(k)

@@ -10,13 +10,13 @@ from minigrad.errors import UsageError
 _GATE_FILLS = {
     "light": {
         "forget": "#ffd8d8", "input": "#d0e7ff", "cell": "#fff0c2", "output": "#d8f3d6", "reset": "#ffd8d8",
-        "update": "#d0e7ff", "new": "#fff0c2", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#fff0c2",
+        "update": "#d0e7ff", "new": "#fff0c2", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#f3e8ff",
         "loss": "#ffd3d6", "op": "#f3f4f8", "leaf": "#e4e0fb", "constant": "#eeeeee", "parameter": "#eeeeee",
         "fold": "#f3f4f8",
     },
     "dark": {
         "forget": "#6b2f35", "input": "#264d73", "cell": "#66541c", "output": "#2c5a2f", "reset": "#6b2f35",
-        "update": "#264d73", "new": "#66541c", "mul": "#5a3238", "add": "#2d4f38", "squash": "#66541c",
+        "update": "#264d73", "new": "#66541c", "mul": "#5a3238", "add": "#2d4f38", "squash": "#4a3a63",
         "loss": "#7a2f3c", "op": "#343a46", "leaf": "#453f73", "constant": "#3a3d44", "parameter": "#3a3d44",
         "fold": "#2b3140",
     },

@@ -19,10 +19,11 @@ import numpy as np
 
 from ... import _core
 from ...errors import UsageError
+from ...files import write_whole
 from ...nn import GRU, LSTM, RNN, Module
 from ...tensor import Tensor, as_tensor, no_grad
 from .. import layouts
-from .._files import atomic_write, library
+from .._files import library
 from ._graph import DTYPES
 from ._recurrent import ACTIVATIONS
 
@@ -637,7 +638,7 @@ def save(
         data = made.SerializeToString()
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise UsageError(f"this makes no valid ONNX model: {error}") from error
-    atomic_write(path, data)
+    write_whole(path, data)
 
 
 def _write(w: Writer, model: Any, calls: list[Call], results: list[Tensor]) -> None:
