@@ -1,5 +1,6 @@
 """The heart: recording, the sweep, the push, release, in-place detection, hooks, threads, tapes."""
 
+import contextlib
 import gc
 import threading
 import weakref
@@ -724,7 +725,7 @@ def test_integers_have_no_gradient():
     x = leaf(2)
     with pytest.raises(DTypeError, match="float32"):
         x.grad = mg.ones(2)
-    assert (x == None) is False
+    assert (x == None) is False  # noqa: E711  the comparison itself is what is tested
     assert (x != "a") is True
 
 
@@ -735,10 +736,8 @@ def test_threads_that_share_a_trunk_and_a_leaf():
 
     def work():
         for _ in range(20):
-            try:
+            with contextlib.suppress(GraphError):  # another thread may have freed the trunk: an error, never a crash
                 (h * 2.0).sum().backward()
-            except GraphError:
-                pass  # another thread's backward has freed the trunk: an error, never a crash
             (x * 1.0).sum().backward()
 
     threads = [threading.Thread(target=work) for _ in range(4)]

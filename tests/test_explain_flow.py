@@ -340,6 +340,18 @@ def test_saturated_tanh():
     assert report.tried(lambda: again(net, 11, each=True)).rate > 3 * report.rate
 
 
+def test_saturation_of_tanh_counts_both_ends():
+    losses, tape, _ = run(orthogonal(1.0, inputs=1.0), scale=1.3)
+    found = flow(losses, tape).saturation["h"]
+    values = np.stack([tape_value(tape, f"h[{t}]") for t in range(STEPS)])
+    assert ((np.abs(values) > 0.9) & (np.abs(values) < 0.95)).any()
+    np.testing.assert_array_equal(found.low, (values < -0.95).mean(axis=1))
+    np.testing.assert_array_equal(found.high, (values > 0.95).mean(axis=1))
+    np.testing.assert_allclose(found.mean, values.mean(axis=1))
+    assert found.low.any()
+    assert found.high.any()
+
+
 def test_gru_update_gate():
     mg.manual_seed(1)
     net = nn.GRU(I, H, dtype="float64")
@@ -572,6 +584,33 @@ def test_rnn_beside_lstm():
     assert (both["rnn"].kind, both["lstm"].kind) == ("vanishing", "healthy")
     assert [line.split()[0] for line in str(both).splitlines()] == ["model", "rnn", "lstm"]
     assert json.loads(json.dumps(both.to_dict())) == both.to_dict()
+
+
+def test_pictures_of_numbers():
+    lines = room._heat(np.array([[1.0, 0.02, 0.002, 0.0003, 1e-9, 0.0, np.nan]]))
+    assert lines[0] == "    ██▓▒ ·?"
+    assert room._spark(np.array([1.0, 2.0, 8.0])) == "▁▂█"
+    assert room._spark(np.array([3.0, 3.0])) == "▄▄"
+    assert room._spark(np.array([3.0, np.nan])) == "??"
+    wide = np.zeros((40, 300))
+    wide[39, 299] = 7.0
+    lines = room._heat(wide)
+    assert len(lines) == room.TALLEST + 1
+    assert [len(line) for line in lines[:-1]] == [room.WIDEST + 4] * room.TALLEST
+    assert lines[-2][-1] == "█"
+
+
+def test_help_fits_and_its_examples_run(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main(["flow", "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(
+        "import minigrad as mg\nnet = mg.nn.RNN(2, 3)\ndef loss():\n    return net(mg.ones(4, 1, 2))[0][3].sum()\n"
+    )
+    for line in re.findall(r"^  minigrad (.*)$", cli._FLOW, re.MULTILINE):
+        assert cli.main(line.split()) == 0
 
 
 def test_command_line(capsys):

@@ -790,13 +790,13 @@ def _heat(norms: Array) -> list[str]:
     most = float(np.nanmax(values, initial=0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         level = np.clip(5 + np.log10(values / most), 0, 4)  # a shade for each power of ten
-    lines = [
-        "    "
-        + "".join(
-            "?" if not math.isfinite(v) else shades[math.ceil(x)] if v > 0 else "·" for v, x in zip(*row, strict=True)
-        )
-        for row in zip(values, level, strict=True)
-    ]
+
+    def mark(value: float, shade: float) -> str:
+        if not math.isfinite(value):
+            return "?"
+        return shades[math.ceil(shade)] if value > 0 else "·"
+
+    lines = ["    " + "".join(map(mark, *row)) for row in zip(values, level, strict=True)]
     return [*lines, f"    █ up to {number(most)}, each lighter shade ten times less, · nothing"]
 
 
