@@ -1442,7 +1442,7 @@ def sweep(list roots, list grads, list targets=None, bint create_graph=False, bi
             if not handled:
                 continue
             if node.extra is not None or node.flags & RETAIN:
-                settle(node, gs, create_graph)
+                settle(node, gs, create_graph, targets is None)
             if plan.useful[i] & 2:
                 for k in range(len(where_to)):
                     s = where_to[k]
@@ -1522,8 +1522,8 @@ cdef TensorBase as_tensor(PyObject *slot, bint graph):
     return <TensorBase> slot if graph else wrap(<object> slot)
 
 
-cdef int settle(Node node, PyObject **gs, bint graph) except -1:
-    """Run hooks on a complete gradient and keep it where somebody asked for it."""
+cdef int settle(Node node, PyObject **gs, bint graph, bint keep) except -1:
+    """Run hooks on a complete gradient and keep it where somebody asked for it and the sweep is a backward()."""
     cdef int j
     cdef TensorBase g
     cdef object new
@@ -1546,7 +1546,7 @@ cdef int settle(Node node, PyObject **gs, bint graph) except -1:
                 Py_INCREF(new)
                 drop(&gs[j])
                 gs[j] = <PyObject *> new
-    if node.flags & RETAIN and not node.flags & LEAF:
+    if keep and node.flags & RETAIN and not node.flags & LEAF:
         for j in range(node.n_out):
             if gs[j] != NULL:
                 # A copy: the slot's array may be somebody else's contribution, or the caller's seed.

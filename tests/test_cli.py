@@ -379,7 +379,7 @@ def test_ops_as_json(capsys):
 
 # --- help -----------------------------------------------------------------------------------------------------
 
-COMMANDS = [[], [RENDER], ["gradcheck"], ["ops"]]
+COMMANDS = [[], [RENDER], ["gradcheck"], ["ops"], ["explain"], ["flow"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: "-".join(words) or "minigrad")

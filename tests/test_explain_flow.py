@@ -588,7 +588,7 @@ def test_rnn_beside_lstm():
 
 def test_pictures_of_numbers():
     lines = room._heat(np.array([[1.0, 0.02, 0.002, 0.0003, 1e-9, 0.0, np.nan]]))
-    assert lines[0] == "    ██▓▒ ·?"
+    assert lines[0] == "    █▓▒░ ·?"
     assert room._spark(np.array([1.0, 2.0, 8.0])) == "▁▂█"
     assert room._spark(np.array([3.0, 3.0])) == "▄▄"
     assert room._spark(np.array([3.0, np.nan])) == "??"

@@ -23,7 +23,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,17 +183,6 @@ class _Split:
         }
         return {g: found for g, found in sorted(rows.items()) if len(found) < shape[0]}
 
-    @contextmanager
-    def untouched(self) -> Iterator[None]:
-        """Put retained gradients back: what a tape shows is the user's last backward pass, not ours."""
-        before = [(node, node.grad) for node in self.nodes if not node.is_leaf]
-        try:
-            yield
-        finally:
-            for node, grad in before:
-                if node.grad is not grad:
-                    result_of(node, 0, None if grad is None else data_of(grad)).grad = grad
-
 
 def _under(losses: Sequence[TensorBase]) -> list[Node]:
     """Return all nodes that losses depend on, oldest first."""
@@ -317,14 +305,13 @@ class TimeLedger:
         self.terms = Terms(self)
         self.residual = 0.0
         self._kept: dict[int, Array] = {}
-        with split.untouched():
-            found = sweep(list(losses), [ones_like(loss) for loss in losses], [split.leaf], keep_graph=True)  # type: ignore[arg-type]
-            assert found is not None
-            whole = _array(found[0])
-            if not np.isfinite(whole).all():
-                raise GraphError(f"the gradient of {_name(split.leaf)} is not finite: it has no parts to tell apart")
-            self.total = self._select(whole)
-            self._measure(whole)
+        found = sweep(list(losses), [ones_like(loss) for loss in losses], [split.leaf], keep_graph=True)  # type: ignore[arg-type]
+        assert found is not None
+        whole = _array(found[0])
+        if not np.isfinite(whole).all():
+            raise GraphError(f"the gradient of {_name(split.leaf)} is not finite: it has no parts to tell apart")
+        self.total = self._select(whole)
+        self._measure(whole)
 
     def _measure(self, whole: Array) -> None:
         """Go over all terms once: norms, cosines, and the check of every sum."""
@@ -387,11 +374,10 @@ class TimeLedger:
         """Return one row of terms, (columns, *W), computed again if it is not at hand."""
         if place not in self._kept:
             row = np.zeros((len(self.columns), *self.total.shape), self.total.dtype)
-            with self._split.untouched():
-                plain, terms = self._split.terms(self._losses[place])
-                for step, term in terms:
-                    if step is not None or OUTSIDE in self.columns:
-                        row[self._column(OUTSIDE if step is None else step)] = self._select(term)
+            plain, terms = self._split.terms(self._losses[place])
+            for step, term in terms:
+                if step is not None or OUTSIDE in self.columns:
+                    row[self._column(OUTSIDE if step is None else step)] = self._select(term)
             weight = sum(_norm(term) for term in row)
             self._check(row.sum(axis=0) - self._select(plain), weight, f"the terms of loss {self.times[place]}")
             self._kept = {place: row}

@@ -237,17 +237,13 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
     if not roots:
         return None
     places = {id(n.node): n for n in tape.nodes if n.node is not None}
-    before = [(n.tensor, n.tensor.grad) for n in tape.nodes if n.requires_grad]
-    try:
-        with Recording(False):
-            seeds = [_core.tensor(np.ones_like(n.value)) for n in roots]
-            _, edges = sweep(
-                [n.tensor for n in roots], seeds, [n.tensor for n in tape.nodes], keep_graph=True, edges=True
-            )
-        arriving = {id(n.node): n.grad for n in tape.nodes if n.requires_grad}
-    finally:
-        for tensor, grad in before:
-            tensor.grad = grad
+    with Recording(False):
+        seeds = [_core.tensor(np.ones_like(n.value)) for n in roots]
+        grads, edges = sweep(
+            [n.tensor for n in roots], seeds, [n.tensor for n in tape.nodes], keep_graph=True, edges=True
+        )
+    assert grads is not None
+    arriving = {id(n.node): _core.data_of(g) for n, g in zip(tape.nodes, grads, strict=True) if g is not None}
     broken = [(node, k, _core.data_of(g)) for node, k, g in edges if not _all_finite(_core.data_of(g))]
     # A leaf's sum, and a loss that nobody differentiates further, are no edges: only operations hand on.
     for node, k, values in broken:

@@ -106,18 +106,6 @@ def _named(tape: Tape) -> dict[Key, dict[tuple[str, int], TapeNode]]:
 
 
 @contextlib.contextmanager
-def _untouched(tape: Tape) -> Iterator[None]:
-    """Put the gradients that a tape shows back after sweeps of our own."""
-    before = [(node.tensor, node.tensor.grad) for node in tape.nodes if node.requires_grad and node.tensor is not None]
-    try:
-        with Recording(False):
-            yield
-    finally:
-        for tensor, grad in before:
-            tensor.grad = grad
-
-
-@contextlib.contextmanager
 def _replacing(nodes: Sequence[TapeNode], by: Callable[[TapeNode, Any], Any]) -> Iterator[None]:
     """Replace what arrives at nodes while sweeps run: routes that pass them are cut, or start there."""
     handles = [node.tensor.register_hook(lambda g, node=node: by(node, g)) for node in nodes]
@@ -789,7 +777,7 @@ def _heat(norms: Array) -> list[str]:
     values = _fewer(norms, TALLEST, WIDEST)
     most = float(np.nanmax(values, initial=0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        level = np.clip(5 + np.log10(values / most), 0, 4)  # a shade for each power of ten
+        level = np.clip(4 + np.log10(values / most), 0, 4)  # a shade for each power of ten
 
     def mark(value: float, shade: float) -> str:
         if not math.isfinite(value):
@@ -943,7 +931,7 @@ class FlowReport:
                 raise UsageError(f"truncation: {name} is a positive number of steps, not {k!r}")
         if any(layer.backwards for layer in self.layers):
             raise UsageError("truncation: a layer that reads from the end of the sequence cannot be cut into windows")
-        with _untouched(self.tape):
+        with Recording(False):
             return self._truncation(k1, k2)
 
     def _truncation(self, k1: int, k2: int) -> Truncation:
@@ -1114,7 +1102,7 @@ def flow(losses: Any, tape: Tape, *, vanish: float = 0.01, explode: float = 100.
         raise UsageError("flow: no states on the tape: layers name them h[0], h[1], …; so can a loop of your own")
     options = {"vanish": vanish, "explode": explode, "whole": whole}
     report = FlowReport(layers, many, tape, options)
-    with _untouched(tape), np.errstate(over="ignore", invalid="ignore"):
+    with Recording(False), np.errstate(over="ignore", invalid="ignore"):
         targets = [(layer, word, t) for layer in layers for word in ("h", "c") for t in layer.steps]
         targets = [(layer, word, t) for layer, word, t in targets if (word, t) in layer.nodes]
         for layer in layers:

@@ -294,12 +294,8 @@ class Between:
 
     def gradient(self, at: Index | None, others: Sequence[Any] = ()) -> list[Any]:
         """Return the engine's own gradient of `wrt` and of other tensors, as arrays; zeros where it has none."""
-        # A sweep leaves gradients on watched nodes. They belong to the user's own backward pass.
-        kept = [(self.tensor(node, 0), node.grad) for node in _under(self.of) if not node.is_leaf]
         targets = [self.leaf, *others]
         found = _core.sweep([self.root], [self.seed(at)], targets, False, True)
-        for tensor, grad in kept:
-            tensor.grad = grad
         return [
             np.zeros(t.shape, str(t.dtype)) if g is None else as_array(g) for g, t in zip(found, targets, strict=True)
         ]
