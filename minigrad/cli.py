@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import math
 import os
 import shutil
 import sys
@@ -209,6 +210,8 @@ def _run_render_graph(arguments: argparse.Namespace) -> int:
             if node.kind == "parameter":
                 node.tensor.grad = None  # a model may have swept its loss itself
         loss.backward()  # not on the tape: the picture is of the forward computation
+    if not math.isfinite(loss.item()):
+        print(f"minigrad: note: the loss is {loss.item()}; minigrad flow says where it began", file=sys.stderr)
     with _telling(f"drawing {len(tape)} nodes"):
         picture = render(
             tape,
@@ -489,8 +492,8 @@ def _formulas(op: Op) -> Iterator[tuple[str, str]]:
 
 
 def _shapes(op: Op) -> str:
-    if op.kind != "elementwise":
-        return ""
+    if op.shapes != "broadcast":
+        return f"Shapes: {op.shapes}."
     return "Shapes broadcast." if len(op.operands) > 1 else "Any shape."
 
 

@@ -198,6 +198,7 @@ class Op(OpBase):
         domain: operand -> (low, high), where tests sample it.
         numpy: NumPy's name of the same function.
         doc: one line for the reference page.
+        shapes: operands' and result's axes, ``"(…, n, k), (…, k, m) -> (…, n, m)"``; by default operands broadcast.
         adds: names of what `prepare` adds to the parameters; rules may name them.
     """
 
@@ -210,6 +211,7 @@ class Op(OpBase):
         jvps: dict[str, str | Callable[..., Any]],
         *,
         doc: str,
+        shapes: str = "broadcast",
         vjp: Callable[..., Any] | None = None,
         jvp: Callable[..., Any] | None = None,
         joint: bool = False,
@@ -224,7 +226,7 @@ class Op(OpBase):
     ) -> None:
         name, self.operands, self.variadic, self.params = _parse_signature(signature)
         self.text_signature = signature
-        self.kind, self.value, self.doc = kind, value, doc
+        self.kind, self.value, self.doc, self.shapes = kind, value, doc, shapes
         self.joint, self.floats, self.indices, self.adds = joint, floats, tuple(indices), tuple(adds)
         says = says or {}
         self.domain, self.numpy, self.prepare, self.twin = domain or {}, numpy, prepare, twin

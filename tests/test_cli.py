@@ -351,9 +351,17 @@ def test_ops_as_text(capsys):
     status, out, _ = call(capsys, "ops", "tanh", "matmul")
     assert status == 0
     assert out == (
-        "tanh(x)  [elementwise]\n    Hyperbolic tangent. Any shape.\n    y = tanh(x)\n    ∂y/∂x = (1 - y)·(1 + y)\n\n"
-        "matmul(a, b)  [linear]\n    Matrix product with NumPy's rules for vectors and batches.\n"
-        "    grad a = g @ bᵀ\n    grad b = aᵀ @ g\n"
+        "tanh(x)  [elementwise]\n"
+        "    Hyperbolic tangent. Any shape.\n"
+        "    y = tanh(x)\n"
+        "    ∂y/∂x = (1 - y)·(1 + y)\n"
+        "\n"
+        "matmul(a, b)  [linear]\n"
+        "    Matrix product with NumPy's rules for vectors and batches. Shapes: (…, n,\n"
+        "    k), (…, k, m) -> (…, n, m); leading axes broadcast, a vector has no n or no\n"
+        "    m.\n"
+        "    grad a = g @ bᵀ\n"
+        "    grad b = aᵀ @ g\n"
     )
 
 

@@ -21,9 +21,11 @@ equal = _comparison("equal", "Where a == b.")
 not_equal = _comparison("not_equal", "Where a != b.")
 greater = _comparison("greater", "Where a > b.")
 greater_equal = _comparison("greater_equal", "Where a >= b.")
-isnan = general("isnan(x)", value=lambda xp, x: xp.isnan(x), doc="Where x is not a number.")
-isfinite = general("isfinite(x)", value=lambda xp, x: xp.isfinite(x), doc="Where x is neither infinite nor NaN.")
-logical_not = general("logical_not(x)", value=_logical_not, doc="Where x is False or 0.")
+isnan = general("isnan(x)", value=lambda xp, x: xp.isnan(x), shapes="(…) -> (…)", doc="Where x is not a number.")
+isfinite = general(
+    "isfinite(x)", value=lambda xp, x: xp.isfinite(x), shapes="(…) -> (…)", doc="Where x is neither infinite nor NaN."
+)
+logical_not = general("logical_not(x)", value=_logical_not, shapes="(…) -> (…)", doc="Where x is False or 0.")
 
 __all__ = [
     "equal",

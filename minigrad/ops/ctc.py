@@ -234,6 +234,7 @@ ctc = general(
     prepare=_prepared,
     twin=_in_operations,
     floats=True,
+    shapes="(t, n, c), (n, s) -> (n)",
     doc="-log of the probability of each target (N, S) summed over all alignments with log_probs (T, N, C).",
 )
 

@@ -55,7 +55,14 @@ pow = elementwise(
     numpy="power",
     doc="Power; at a = 0 the derivative in b is 0, the limit from the right.",
 )
-clone = linear("clone(x)", value=lambda xp, x: xp.asarray(x, copy=True), transpose_x="g", numpy="copy", doc="A copy.")
+clone = linear(
+    "clone(x)",
+    value=lambda xp, x: xp.asarray(x, copy=True),
+    transpose_x="g",
+    numpy="copy",
+    shapes="(…) -> (…)",
+    doc="A copy.",
+)
 neg = elementwise("neg(x)", value="-x", d_x="-1", numpy="negative", doc="Negative.")
 reciprocal = elementwise(
     "reciprocal(x)", value="1 / x", d_x="-y * y", domain={"x": (0.5, 2.0)}, floats=True, doc="One over x."

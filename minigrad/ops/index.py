@@ -45,6 +45,7 @@ getitem = linear(
     value=_getitem,
     transpose_x="put(g, index, x_shape)",
     prepare=lambda operands, index: {"index": clean_index(index)},
+    shapes="(…) -> as NumPy indexes",
     doc="x[index], with slices, integers, None, Ellipsis, and arrays of integers or booleans.",
 )
 put = linear(
@@ -52,6 +53,7 @@ put = linear(
     value=_put,
     transpose_x="getitem(g, index)",
     prepare=lambda operands, index, shape: {"index": clean_index(index), "shape": shape},
+    shapes="as NumPy indexes shape -> shape",
     doc="Zeros of `shape` with x added at [index], a place named twice gets both: the transpose of getitem.",
 )
 
@@ -75,6 +77,7 @@ embedding = linear(
     value=_embedding,
     transpose_weight="put(g, index, weight_shape)",
     indices=("index",),
+    shapes="(v, d), (…) -> (…, d)",
     doc="Rows of weight: weight[index] for integers 0 to rows - 1.",
 )
 

@@ -62,30 +62,35 @@ reshape = linear(
     "reshape(x; shape)",
     value=_reshape,
     transpose_x="reshape(g, x_shape)",
+    shapes="(…) -> shape",
     doc="Same elements, other shape; one length may be -1.",
 )
 squeeze = linear(
     "squeeze(x; axis=None)",
     value=_squeeze,
     transpose_x="reshape(g, x_shape)",
+    shapes="(…) -> (…) without axis",
     doc="Drop axes of length 1: all, or the named ones.",
 )
 expand_dims = linear(
     "expand_dims(x; axis)",
     value=_expand_dims,
     transpose_x="reshape(g, x_shape)",
+    shapes="(…) -> (…) with 1 at axis",
     doc="Insert axes of length 1.",
 )
 broadcast_to = linear(
     "broadcast_to(x; shape)",
     value=lambda xp, x, shape: xp.broadcast_to(x, as_shape(shape)),
     transpose_x="sum_to(g, x_shape)",
+    shapes="(…) -> shape",
     doc="Repeat along axes of length 1 and new leading axes, without a copy.",
 )
 sum_to = linear(
     "sum_to(x; shape)",
     value=_sum_to,
     transpose_x="broadcast_to(g, x_shape)",
+    shapes="(…) -> shape",
     doc="Sum over the axes that broadcasting from `shape` repeats: the transpose of broadcast_to.",
 )
 permute = linear(
@@ -93,6 +98,7 @@ permute = linear(
     value=_permute,
     transpose_x="permute(g, inverse(axes))",
     numpy="transpose",
+    shapes="(…) -> (…) in the order of axes",
     doc="Reorder the axes; reverse them by default.",
 )
 mT = linear(  # noqa: N816
@@ -100,18 +106,21 @@ mT = linear(  # noqa: N816
     value=lambda xp, x: xp.matrix_transpose(x),
     transpose_x="mT(g)",
     numpy="matrix_transpose",
+    shapes="(…, m, n) -> (…, n, m)",
     doc="Swap the last two axes.",
 )
 flip = linear(
     "flip(x; axis=None)",
     value=lambda xp, x, axis: xp.flip(x, axis=plain_axis(axis)),
     transpose_x="flip(g, axis)",
+    shapes="(…) -> (…)",
     doc="Reverse the order along axes, by default all.",
 )
 cumsum = linear(
     "cumsum(x; axis)",
     value=lambda xp, x, axis: xp.cumulative_sum(x, axis=one_axis(axis, len(x.shape))),
     transpose_x="flip(cumsum(flip(g, axis), axis), axis)",
+    shapes="(…) -> (…)",
     doc="Running sum along one axis.",
 )
 
@@ -167,6 +176,7 @@ matmul = linear(
     transpose_a=_matmul_a,
     transpose_b=_matmul_b,
     says={"a": "g @ mT(b)", "b": "mT(a) @ g"},
+    shapes="(…, n, k), (…, k, m) -> (…, n, m); leading axes broadcast, a vector has no n or no m",
     doc="Matrix product with NumPy's rules for vectors and batches.",
 )
 
@@ -188,6 +198,7 @@ affine = general(
     jvp_x="t @ mT(weight)",
     jvp_weight="x @ mT(t)",
     jvp_bias="broadcast_to(t, y_shape)",
+    shapes="(…, i), (o, i), (o) -> (…, o)",
     doc="x @ mT(weight) + bias: the linear layer, for x of any leading shape.",
 )
 
@@ -284,6 +295,7 @@ _einsum_record = linear(
     "einsum(*xs; subscripts)",
     value=_einsum,
     transpose_xs="contract_others(g, xs, k, subscripts)",
+    shapes="as the subscripts say",
     doc="Products summed over the labels that the result lacks; no operand repeats a label.",
 )
 
@@ -327,6 +339,7 @@ concatenate = linear(
     joint=True,
     prepare=_with_ends,
     adds=("shapes", "ends"),
+    shapes="(…), (…), … -> joined along axis",
     doc="Join along an axis.",
 )
 stack = linear(
@@ -336,6 +349,7 @@ stack = linear(
     joint=True,
     prepare=_with_shapes,
     adds=("shapes",),
+    shapes="(…), (…), … -> their number at axis",
     doc="Join along a new axis.",
 )
 
@@ -369,6 +383,7 @@ pad = general(
     vjp_x="getitem(g, inside(widths, x_shape))",
     jvp_x="pad(t, widths)",
     prepare=_widths,
+    shapes="(…) -> (…) longer by widths",
     doc="Surround with a constant; widths as NumPy takes them: n, (before, after), or a pair for each axis.",
 )
 
@@ -402,9 +417,10 @@ _astype = linear(
     transpose_x="astype(g, source)",
     prepare=_with_source,
     adds=("source",),
+    shapes="(…) -> (…)",
     doc="Convert the elements; a gradient goes back in the dtype that it came from.",
 )
-detach = general("detach(x)", value=lambda xp, x: x, doc="The same memory, cut from the graph.")
+detach = general("detach(x)", value=lambda xp, x: x, shapes="(…) -> (…)", doc="The same memory, cut from the graph.")
 
 
 def astype(x: Any, dtype: Any) -> Any:

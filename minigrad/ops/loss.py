@@ -81,6 +81,7 @@ mse = general(
     jvp_target="2 * sum(t * (target - x), axis=over(reduction)) / share(x_shape, reduction)",
     prepare=lambda operands, reduction: {"reduction": known_reduction("mse", reduction)},
     floats=True,
+    shapes="(…), (…) -> (); (…) unreduced",
     doc="Squared error, averaged, summed, or for each element.",
 )
 half_squared_error = general(
@@ -91,6 +92,7 @@ half_squared_error = general(
     jvp_x="sum(t * (x - target))",
     jvp_target="sum(t * (target - x))",
     floats=True,
+    shapes="(…), (…) -> ()",
     doc="Half the sum of squared errors, whose derivative is the error itself.",
 )
 
@@ -208,6 +210,7 @@ cross_entropy = general(
     indices=("target",),
     prepare=_class_weights,
     floats=True,
+    shapes="(n, c, …), (n, …) -> (); (n, …) unreduced",
     doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by class weights.",
 )
 
@@ -237,6 +240,7 @@ soft_cross_entropy = general(
     " / items(x_shape, reduction)",
     prepare=lambda operands, reduction: {"reduction": known_reduction("soft_cross_entropy", reduction)},
     floats=True,
+    shapes="(n, c, …), (n, c, …) -> (); (n, …) unreduced",
     doc="-sum(target * log_softmax(x)) over the classes, for targets that are probabilities or one-hot.",
 )
 

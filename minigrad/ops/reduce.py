@@ -17,6 +17,7 @@ sum = linear(
     "sum(x; axis=None, keepdims=False)",
     value=lambda xp, x, axis, keepdims: xp.sum(x, axis=plain_axis(axis), keepdims=keepdims),
     transpose_x="spread(g, axis, keepdims, x_shape)",
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Sum over axes, by default all.",
 )
 spread = linear(
@@ -25,6 +26,7 @@ spread = linear(
         xp.reshape(x, kept(as_shape(shape), axis)), as_shape(shape)
     ),
     transpose_x="sum(g, axis=axis, keepdims=keepdims)",
+    shapes="without axis -> shape",
     doc="Repeat over the axes that a sum took together, to the shape before it: the transpose of sum.",
 )
 mean = linear(
@@ -32,6 +34,7 @@ mean = linear(
     value=lambda xp, x, axis, keepdims: xp.mean(x, axis=plain_axis(axis), keepdims=keepdims),
     transpose_x="spread(g, axis, keepdims, x_shape) / count(x_shape, axis)",
     floats=True,
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Mean over axes, by default all.",
 )
 var = general(
@@ -44,6 +47,7 @@ var = general(
     jvp_x="2 * sum(t * (x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims)"
     " / (count(x_shape, axis) - correction)",
     floats=True,
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Mean squared deviation from the mean over axes; the divisor is their number minus `correction`.",
 )
 
@@ -63,6 +67,7 @@ def _extreme(name: str, doc: str) -> Any:
         value=lambda xp, x, axis, keepdims: getattr(xp, name)(x, axis=plain_axis(axis), keepdims=keepdims),
         vjp_x="spread(g, axis, keepdims, x_shape) * ties(x, y, axis, keepdims)",
         jvp_x="sum(t * ties(x, y, axis, keepdims), axis=axis, keepdims=keepdims)",
+        shapes="(…) -> (…) without axis; with keepdims 1 stays there",
         doc=doc,
     )
 
@@ -72,11 +77,13 @@ min = _extreme("min", "Smallest element over axes; ties share the derivative equ
 argmax = general(
     "argmax(x; axis=None, keepdims=False)",
     value=lambda xp, x, axis, keepdims: xp.argmax(x, axis=axis, keepdims=keepdims),
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Position of the first largest element, along one axis or in the flattened array; no derivative.",
 )
 argmin = general(
     "argmin(x; axis=None, keepdims=False)",
     value=lambda xp, x, axis, keepdims: xp.argmin(x, axis=axis, keepdims=keepdims),
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Position of the first smallest element, along one axis or in the flattened array; no derivative.",
 )
 
@@ -116,6 +123,7 @@ prod = general(
     value=lambda xp, x, axis, keepdims: xp.prod(x, axis=plain_axis(axis), keepdims=keepdims),
     vjp_x="spread(g, axis, keepdims, x_shape) * others(x, axis)",
     jvp_x="sum(t * others(x, axis), axis=axis, keepdims=keepdims)",
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Product over axes, by default all; derivatives are exact where elements are 0.",
 )
 
@@ -163,6 +171,7 @@ logsumexp = general(
     vjp_x="spread(g, axis, keepdims, x_shape) * softmax(x, axis=axis)",
     jvp_x="sum(t * softmax(x, axis=axis), axis=axis, keepdims=keepdims)",
     floats=True,
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="log(sum(exp(x))) over axes, without overflow.",
 )
 softmax = general(
@@ -171,6 +180,7 @@ softmax = general(
     vjp_x="y * (g - sum(g * y, axis=axis, keepdims=True))",
     jvp_x="y * (t - sum(t * y, axis=axis, keepdims=True))",
     floats=True,
+    shapes="(…) -> (…)",
     doc="exp(x) / sum(exp(x)) over axes, without overflow; NaN for a row of -inf, and beside +inf.",
 )
 log_softmax = general(
@@ -179,6 +189,7 @@ log_softmax = general(
     vjp_x="g - exp(y) * sum(g, axis=axis, keepdims=True)",
     jvp_x="t - sum(t * exp(y), axis=axis, keepdims=True)",
     floats=True,
+    shapes="(…) -> (…)",
     doc="Logarithm of softmax, without overflow.",
 )
 
@@ -190,6 +201,7 @@ _norm = general(
     vjp_x="x * spread(g / where(y == 0, 1, y), axis, keepdims, x_shape)",
     jvp_x="sum(x * t, axis=axis, keepdims=keepdims) / where(y == 0, 1, y)",
     floats=True,
+    shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Euclidean length over axes; derivative 0 at the zero vector.",
 )
 
