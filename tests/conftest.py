@@ -37,6 +37,7 @@ GROUPS = {
     "onnx": Group(module("onnx"), ".venv/bin/pip install onnx"),
     "onnxruntime": Group(module("onnxruntime"), ".venv/bin/pip install onnxruntime"),
     "safetensors": Group(module("safetensors"), ".venv/bin/pip install safetensors"),
+    "matplotlib": Group(module("matplotlib"), "make test ORACLES=1"),
     "chromium": Group(program("chromium", "chromium-browser", "google-chrome"), "a Chromium on the path"),
     "dot": Group(program("dot"), "Graphviz on the path"),
     "cuda": Group(cuda_device, "CuPy and a GPU"),

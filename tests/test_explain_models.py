@@ -45,3 +45,21 @@ def test_every_ledger_adds_up(kind, dtype, lengths):
     report = mg.explain.flow([loss], tape)
     assert report.verdict
     assert len(report.layers) == (2 if kind.startswith(("stacked", "bidirectional")) else 1)
+
+
+def test_every_ledger_shows_itself():
+    mg.manual_seed(3)
+    lstm = mg.nn.LSTM(INPUT, HIDDEN)
+    with mg.Tape() as tape:
+        out = lstm(mg.randn(3, 1, INPUT))[0]
+        losses = [(out[t] * out[t]).sum() for t in range(3)]
+    ledger = mg.explain.bptt(losses, lstm.weight_hh_l0, tape=tape)
+    report = mg.explain.flow(losses, tape)
+    shown = [ledger, report, report.truncation(1, 2), mg.explain.provenance(tape, losses)]
+    for one in shown:
+        assert one._repr_html_().startswith("<pre>")
+    for latex in (ledger.to_latex(), report.to_latex()):
+        assert latex.count("{") == latex.count("}")
+    assert r"\mathtt{weight\_hh\_l0}" in ledger.to_latex()
+    assert ledger.to_latex().count(r"\\ ") == len(ledger.times) + 1
+    assert report.kind in report.to_latex()

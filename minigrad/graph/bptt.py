@@ -34,6 +34,7 @@ from minigrad._core import Node, Recording, Tape, TensorBase, data_of, result_of
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
 from minigrad.graph.view import gate_letter
+from minigrad.graph.words import Shown
 from minigrad.tensor import ones_like
 
 __all__ = ["OUTSIDE", "TimeLedger", "bptt"]
@@ -278,7 +279,7 @@ class Terms:
         return ledger._terms_at(place)[column].copy()
 
 
-class TimeLedger:
+class TimeLedger(Shown):
     """∂E_t/∂W for some losses, each split by the steps that use W; :func:`bptt` makes it.
 
     Attributes:
@@ -474,6 +475,18 @@ class TimeLedger:
                 raise UsageError(f"cannot draw {str(path)!r}: {error}") from None
             write_whole(path, buffer.getvalue())
         return figure
+
+    def to_latex(self) -> str:
+        """Return the sum that the ledger proves and the norms of its terms, as LaTeX (amsmath)."""
+        name = rf"\mathtt{{{self.wrt.replace('_', chr(92) + '_')}}}" if self.wrt else "W"
+        heads = " & ".join(["t"] + [rf"\text{{{k}}}" if k == OUTSIDE else f"k = {k}" for k in self.columns])
+        rows = [" & ".join([str(t)] + [f"{v:.4g}" for v in row]) for t, row in zip(self.times, self.norms, strict=True)]
+        body = r" \\ ".join([heads + r" \\ \hline", *rows])
+        return (
+            rf"\frac{{\partial E}}{{\partial {name}}} = \sum_t \sum_k \left(\frac{{\partial E_t}}"
+            rf"{{\partial {name}}}\right)_k \qquad "
+            rf"\begin{{array}}{{r|{'r' * len(self.columns)}}} {body} \end{{array}}"
+        )
 
     def __str__(self) -> str:
         across, down = -(-len(self.columns) // WIDEST), -(-len(self.times) // TALLEST)

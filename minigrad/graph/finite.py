@@ -13,7 +13,7 @@ import numpy as np
 from minigrad import _core
 from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
 from minigrad.errors import GraphError, UsageError
-from minigrad.graph.words import number
+from minigrad.graph.words import Shown, number
 from minigrad.tensor import generator
 
 __all__ = ["NonFiniteError", "Operand", "Origin", "Provenance", "provenance", "watch_finite"]
@@ -155,7 +155,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(Shown):
     """What made the first NaN or infinity, forward and backward; None where everything is finite."""
 
     forward: Origin | None

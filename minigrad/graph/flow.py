@@ -27,7 +27,7 @@ from minigrad import _core
 from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
 from minigrad.backend import array_lane
 from minigrad.errors import GraphError, UsageError
-from minigrad.graph.words import WIDTH, Table, number, percent, plain
+from minigrad.graph.words import WIDTH, Shown, Table, number, percent, plain
 
 __all__ = ["Change", "Comparison", "FlowReport", "LayerFlow", "Routes", "Saturation", "Spectra", "Truncation"]
 __all__ += ["compare", "flow"]
@@ -792,7 +792,7 @@ def _heat(norms: Array) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Truncation:
+class Truncation(Shown):
     """Truncated against exact gradient of all parameters on the tape.
 
     Attributes:
@@ -829,7 +829,7 @@ class Truncation:
 
 
 @dataclass(eq=False)
-class FlowReport:
+class FlowReport(Shown):
     """The flow through every recurrent layer under some losses.
 
     Attributes such as `h_norms`, `c_jacobians`, `half_life` or `verdict` are those of :attr:`worst`.
@@ -864,6 +864,15 @@ class FlowReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data; infinities and NaN are strings."""
         return {"kind": self.kind, "layers": [layer.to_dict() for layer in self.layers]}
+
+    def to_latex(self) -> str:
+        """Return how each layer's gradient falls or grows with the steps it goes back, as LaTeX (amsmath)."""
+        lines = [
+            rf"\text{{{layer.name}: {layer.kind}}} && \left\lVert\frac{{\partial E_t}}{{\partial h_{{t-n}}}}"
+            rf"\right\rVert &\propto {number(layer.rate)}^{{n}}"
+            for layer in self.layers
+        ]
+        return r"\begin{aligned} " + r" \\ ".join(lines) + r" \end{aligned}"
 
     def to_json(self, indent: int | None = None) -> str:
         """Return the report as JSON."""
@@ -1158,7 +1167,7 @@ def _local_norm(report: FlowReport, losses: Sequence[TapeNode]) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Flow reports side by side, by name."""
 
     reports: dict[str, FlowReport]

@@ -229,6 +229,13 @@ class Table:
         return f"<table><thead><tr>{row(self.heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
+class Shown:
+    """An explanation whose notebook form is its text in a fixed-width block."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
 class Report:
     """What every explanation can do with its lines and tables: print as text, and show itself in a notebook."""
 
