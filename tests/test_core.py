@@ -732,7 +732,6 @@ def test_integers_have_no_gradient():
 def test_threads_that_share_a_trunk_and_a_leaf():
     x = leaf(40_000)
     h = mg.tanh(mg.tanh(x))
-    expected = None
 
     def work():
         for _ in range(20):
@@ -745,8 +744,8 @@ def test_threads_that_share_a_trunk_and_a_leaf():
         t.start()
     for t in threads:
         t.join()
-    assert expected is None
-    assert x.grad is not None
+    # x·1 hands down 1 for each of 80 passes; the trunk's own passes add 0 or more, in proportion to its slope.
+    assert (x.grad.numpy() >= 80.0).all()
 
     w = leaf(40_000, seed=1)
 

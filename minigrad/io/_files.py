@@ -7,12 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ..errors import FormatError, MissingExtraError
 
-from ..errors import FormatError, MissingExtraError, UsageError
-from ..tensor import Tensor
-
-__all__ = ["as_array", "library", "read_limited"]
+__all__ = ["library", "read_limited"]
 
 
 def library(name: str, what: str, extra: str) -> Any:
@@ -42,19 +39,3 @@ def read_limited(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise FormatError(f"{path} has more than {max_bytes} bytes: raise max_bytes if that is meant")
     return data
-
-
-def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """Return a tensor, an array or another library's CPU tensor as a NumPy array of numbers.
-
-    Raises:
-        UsageError: anything else; `name` is in the message.
-    """
-    if hasattr(value, "detach"):
-        value = value.detach()
-    if isinstance(value, Tensor):
-        return value.cpu().numpy()
-    array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise UsageError(f"{name} is no array of numbers but {type(value).__name__}")
-    return array

@@ -28,8 +28,8 @@ import numpy as np
 
 from .. import ops
 from ..errors import ShapeError, UsageError
+from ..nn.module import as_array
 from ..tensor import Tensor
-from ._files import as_array
 
 __all__ = ["from_cudnn", "from_keras", "from_onnx", "to_cudnn", "to_keras", "to_onnx"]
 

@@ -12,8 +12,9 @@ import numpy as np
 from ..errors import FormatError, UsageError
 from ..files import write_whole
 from ..nn import Module
+from ..nn.module import as_array
 from ..tensor import Tensor, from_numpy
-from ._files import as_array, library, read_limited
+from ._files import library, read_limited
 
 __all__ = ["load", "metadata", "save"]
 

@@ -282,7 +282,7 @@ class Module:
         """
         own = dict(self._state())
         result = LoadResult([k for k in own if k not in state], [k for k in state if k not in own])
-        given = {k: _array(k, state[k]) for k in own if k in state}
+        given = {k: as_array(f"load_state_dict: {k}", state[k]) for k in own if k in state}
         wrong = [f"{k} has shape {own[k].shape}, not {given[k].shape}" for k in given if given[k].shape != own[k].shape]
         lost = [
             f"{what}: {', '.join(keys)}"
@@ -321,13 +321,17 @@ def drop_grad(parameter: Tensor, set_to_none: bool) -> None:
             parameter.grad.zero_()
 
 
-def _array(key: str, value: Any) -> np.ndarray[Any, Any]:
-    """Return a value of a state dictionary as a NumPy array, other libraries' tensors through their protocols."""
+def as_array(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor, an array or another library's CPU tensor as a NumPy array of numbers.
+
+    Raises:
+        UsageError: anything else; `name` is in the message.
+    """
     if hasattr(value, "detach"):
         value = value.detach()
     if isinstance(value, Tensor):
         return value.cpu().numpy()
     array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise UsageError(f"load_state_dict: {key} is no array of numbers but {type(value).__name__}")
+        raise UsageError(f"{name} is no array of numbers but {type(value).__name__}")
     return array
