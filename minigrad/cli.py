@@ -180,6 +180,9 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument(
         "--show", metavar="WHAT", type=_words, default=["shape"], help="shape,value,grad,local (default: shape)"
     )
+    group.add_argument("--fold", metavar="WHAT", help="time, layer, gate, or none to draw every step of a long one")
+    group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
+    group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
     group.add_argument("--engine", metavar="ENGINE", help="graphviz-pure, dot or own (default: the first there is)")
     group.add_argument("--title", metavar="TEXT", help="the line above the picture")
@@ -219,6 +222,9 @@ def _run_render_graph(arguments: argparse.Namespace) -> int:
             style=arguments.style,
             format=kind,
             show=arguments.show,
+            fold=False if arguments.fold == "none" else arguments.fold,
+            highlight=arguments.highlight,
+            backward=arguments.backward,
             theme=arguments.theme,
             engine=arguments.engine,
             title=model.title if arguments.title is None else arguments.title,

@@ -1,10 +1,10 @@
-"""Pictures of a view: SVG, PNG, PDF, DOT, JSON and a page to walk through, all from the same plain data."""
+"""Pictures of a view: SVG, PNG, PDF, DOT, JSON, Mermaid, text and a page, all from the same plain data."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,17 +19,51 @@ from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, to_pdf, to_png
 from minigrad.render.layout import lay_out
+from minigrad.render.plan import Arrange
+from minigrad.render.scene import Scene
 from minigrad.render.svg import to_svg
 from minigrad.render.theme import THEMES, theme_named
 
-__all__ = ["ENGINES", "FORMATS", "STYLES", "THEMES", "Rendered", "render", "to_graphviz"]
+__all__ = ["ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "render", "to_graphviz"]
 
 FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
-STYLES = ("graph", "unrolled")
 STEPS_SHOWN = 12
 """Longer sequences fold by themselves: their first three and last two steps stay."""
 
 Fold = str | bool | Callable[[ViewNode], str | None] | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a style is asked for, checked: everything that a picture depends on but the view and the colours."""
+
+    show: tuple[str, ...] = ("shape",)
+    title: str | None = None
+    arrange: Arrange | None = None
+    backward: bool = False
+    highlight: Any = None
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a style makes a scene of a view, and which requests it can meet."""
+
+    draw: Callable[[View, Asked], Scene]
+    shape: Callable[[View], View] = lambda view: view
+    """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
+    can: tuple[str, ...] = ()
+    """Of fold, highlight and backward, what the style takes."""
+
+
+def _graph(view: View, asked: Asked) -> Scene:
+    return lay_out(view, show=asked.show, arrange=asked.arrange, title=asked.title)
+
+
+_STYLES: Mapping[str, Style] = {
+    "graph": Style(_graph, can=("fold",)),
+    "unrolled": Style(_graph, shape=unroll, can=("fold",)),
+}
+STYLES = tuple(_STYLES)
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,8 @@ def render(
     engine: str | None = None,
     title: str | None = None,
     fold: Fold = None,
+    highlight: Any = None,
+    backward: bool = False,
     scale: float = 1.0,
 ) -> Rendered:
     """Draw a tape or a view.
@@ -86,14 +122,23 @@ def render(
         title: a line above the picture.
         fold: None folds long sequences by themselves, False never; ``"time"``, ``"layer"``, ``"gate"`` or a
             function as in `minigrad.graph.fold`.
+        highlight: a route to light: a path of `minigrad.explain.paths`, or words like
+            ``"loss->weight_hh_l0 by time"``.
+        backward: draw the reverse sweep as well.
         scale: pixels of a PNG for each pixel of the SVG.
 
     Raises:
         UsageError: an unknown style, format, option, theme or engine, or a place that cannot be written.
         MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
     """
-    if style not in STYLES:
-        raise UsageError(f"unknown style {style!r}: choose from {', '.join(STYLES)}")
+    if style not in _STYLES:
+        raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
+    manner = _STYLES[style]
+    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward)):
+        if given and option not in manner.can:
+            able = [name for name, other in _STYLES.items() if option in other.can]
+            instead = f"choose from {', '.join(able)}" if able else "no style does"
+            raise UsageError(f"the style {style!r} takes no {option}: {instead}")
     theme_named(theme)
     kind = _format(path, format)
     shown = checked_show(show)
@@ -109,7 +154,7 @@ def render(
             view = view if view.steps else elide(view)
         else:
             view = fold_view(view, fold)
-        return unroll(view) if style == "unrolled" else view
+        return manner.shape(view)
 
     if isinstance(source, View):
         view = shorten(source)
@@ -124,7 +169,7 @@ def render(
     elif kind == "dot":
         data = to_dot(view, theme=theme, title=title)
     else:
-        scene = lay_out(view, show=shown, arrange=arrange, title=title)
+        scene = manner.draw(view, Asked(shown, title, arrange, backward, highlight))
         who = scene.engine
         svg = to_svg(scene, theme, _description(view))
         if kind == "png":
