@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tapes
 
+import minigrad as mg
 from minigrad.errors import UsageError
 from minigrad.graph import SHOW, View, elide, fold, view_of
 from minigrad.graph.view import columns, unroll
@@ -78,6 +79,35 @@ def test_show_decides_what_is_carried():
     assert view_of(tapes.rnn(2), show=("grad", "shape")).show == ("shape", "grad")
     with pytest.raises(UsageError, match=r"'colour'.*shape, value, grad, local"):
         view_of(tapes.rnn(2), show=("colour",))
+
+
+def test_contributions_add_up_to_the_gradient():
+    mg.manual_seed(3)
+    x = mg.tensor(np.random.default_rng(5).normal(size=(3, 2, 5)))
+    lstm = mg.nn.LSTM(5, 7, peepholes="diagonal", dtype="float64")
+    with mg.Tape() as tape:
+        out, _ = lstm(x)
+        loss = (out * out).sum()
+    recorded = len(tape)
+    loss.backward()
+    with mg.Tape() as other:
+        view = view_of(tape, contributions=True)
+    assert len(tape) == recorded
+    assert len(other) == 0
+    parts = {}
+    for e in view.edges:
+        if e.contribution is not None:
+            parts.setdefault(e.source, []).append(e.contribution)
+    for node in view.nodes:
+        if node.grad is None or node is view.nodes[-1]:
+            assert node.id not in parts
+        elif node.grad.numbers is not None:
+            total = np.sum([part.numbers for part in parts[node.id]], axis=0)
+            np.testing.assert_allclose(total, node.grad.numbers, rtol=1e-12, atol=1e-15)
+    cell = next(n for n in view.nodes if n.name == "c[1]")
+    assert len(parts[cell.id]) == 5  # tanh and p_o now; p_i, p_f and the forget gate's product at the next step
+    assert View.from_json(view.to_json()) == view
+    assert all(e.contribution is None for e in view_of(tape).edges)
 
 
 def test_infinities_survive_json():

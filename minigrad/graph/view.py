@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import _core
 from minigrad._core import Tape, TensorBase
 from minigrad.errors import UsageError
+from minigrad.graph.paths import unwatched
 
 SHOW = ("shape", "value", "grad", "local")
 """What a view can carry, and a picture can print, beyond the operations themselves."""
@@ -105,7 +107,11 @@ class ViewNode:
 
 @dataclass(frozen=True)
 class ViewEdge:
-    """Argument number `argument` of node `target` is the result of node `source`."""
+    """Argument number `argument` of node `target` is the result of node `source`.
+
+    `contribution` is what the reverse sweep sends back along this edge: its share of the gradient of `source`, the
+    gradient of `target` times the local derivative. The shares of all edges that leave a node add up to its gradient.
+    """
 
     source: int
     target: int
@@ -115,6 +121,7 @@ class ViewEdge:
     local_latex: str | None = None
     carries: str | None = None
     role: str = "data"
+    contribution: Summary | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,9 @@ class View:
             raise UsageError(f"not a view: the format field must say {FORMAT!r}")
         try:
             nodes = tuple(_read_node(n) for n in data["nodes"])
-            edges = tuple(ViewEdge(**e) for e in data["edges"])
+            edges = tuple(
+                ViewEdge(**{**e, "contribution": _read_summary(e.get("contribution"))}) for e in data["edges"]
+            )
             return cls(nodes, edges, tuple(data["show"]))
         except (KeyError, TypeError) as error:
             raise UsageError(f"not a view: a record is malformed ({error})") from None
@@ -194,7 +203,13 @@ def gate_letter(gate: str | None) -> str | None:
     return _GATE_LETTER.get(gate or "")
 
 
-def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View], View] | None = None) -> View:
+def view_of(
+    tape: Any,
+    *,
+    show: Iterable[str] = SHOW,
+    fold_with: Callable[[View], View] | None = None,
+    contributions: bool = False,
+) -> View:
     """Return the plain-data picture of a tape.
 
     Args:
@@ -202,6 +217,8 @@ def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View]
             drawn with what the engine kept of it (no names of intermediate values, few values).
         show: which of `SHOW` to carry; summaries of values and gradients cost a pass over each array.
         fold_with: folds the structure before any array is looked at, so that elided nodes cost nothing.
+        contributions: whether edges carry what a backward pass sent along them; costs about one more such pass. Edges
+            that no gradient reached, or whose saved values a sweep has freed, carry none.
 
     Raises:
         UsageError: `show` has an unknown word, or `tape` is no tape.
@@ -259,7 +276,7 @@ def view_of(tape: Any, *, show: Iterable[str] = SHOW, fold_with: Callable[[View]
         view = fold_with(view)
     if "value" in show or "grad" in show:
         view = replace(view, nodes=tuple(_summarised(n, recorded, position, show) for n in view.nodes))
-    return view
+    return unwatched(lambda: _with_contributions(view, recorded, position)) if contributions else view
 
 
 def checked_show(show: Iterable[str]) -> tuple[str, ...]:
@@ -418,6 +435,34 @@ def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], s
         value=None if value is None else _summary(value, node.dtype),
         grad=None if grad is None else _summary(grad, node.dtype),
     )
+
+
+def _with_contributions(view: View, recorded: list[Any], position: dict[int, int]) -> View:
+    parts: dict[int, list[Any]] = {}
+
+    def share(edge: ViewEdge) -> Summary | None:
+        if edge.target < 0:
+            return None
+        if edge.target not in parts:
+            parts[edge.target] = _shares(recorded[position[edge.target]])
+        found = parts[edge.target]
+        part = found[edge.argument] if edge.argument < len(found) else None
+        return None if part is None else _summary(_core.data_of(part), str(part.dtype))
+
+    return replace(view, edges=tuple(replace(e, contribution=share(e)) for e in view.edges))
+
+
+def _shares(node: Any) -> list[Any]:
+    """Return what each operand of a recorded operation gets of its gradient, by the rules of the page."""
+    made = getattr(node, "node", None)
+    if made is None or made.op is None or made.freed:
+        return []
+    gs = [out.grad for out in node.outputs]
+    if all(g is None for g in gs):
+        return []
+    wanted = [parent is not None for parent in made.inputs]
+    parts: list[Any] = made.op.contributions(made, gs, wanted)
+    return parts
 
 
 def _with_steps(view: View) -> View:

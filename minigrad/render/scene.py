@@ -38,7 +38,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Box:
-    """A node, by the centre of its box."""
+    """A node, by the centre of its box; `shape` is round, note, double, circle, or bare for words without an outline.
+
+    `classes` are the identities of all recorded nodes that it stands for, if there are several.
+    """
 
     key: str
     x: float
@@ -49,6 +52,7 @@ class Box:
     style: str
     shape: str = "round"
     title: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -59,7 +63,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire."""
+    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire.
+
+    `arrow` is whether it has a head; `classes` are the identities of all recorded edges that it stands for.
+    """
 
     key: str
     points: tuple[Point, ...]
@@ -68,6 +75,8 @@ class Wire:
     hops: tuple[Point, ...] = ()
     square: bool = True
     words: tuple[Words, ...] = ()
+    arrow: bool = True
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,3 +117,5 @@ class Scene:
     words: list[Words] = field(default_factory=list)
     legend: list[tuple[str, str, float, float]] = field(default_factory=list)
     engine: str = "own"
+    description: str = ""
+    """What a screen reader says of the whole picture, where the view alone does not say it."""

@@ -13,6 +13,7 @@ from minigrad.render.theme import style_sheet
 _CORNER = 9.0
 _HOP = 4.5
 _ARROWS = ("data", "cell", "hidden", "r0", "r1", "r2", "r3", "r4", "r5")
+_CHART_ARROWS = ("forward", "lag", "peephole", "highway", "backward")
 
 
 def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
@@ -26,7 +27,7 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
         f'<title id="mg-title">{escape(title)}</title>',
         f'<desc id="mg-desc">{escape(description)}</desc>',
         f"<style>\n{style_sheet(theme)}\n</style>",
-        "<defs>" + "".join(_marker(name) for name in _ARROWS) + "</defs>",
+        "<defs>" + "".join(_marker(name) for name in _markers(scene)) + "</defs>",
         f'<rect class="paper" width="{w}" height="{h}"/>',
         '<g class="frames">',
     ]
@@ -72,10 +73,26 @@ def _n(value: float) -> str:
 
 def _arrow(style: str) -> str:
     last = style.split()[-1]
-    return last if last in _ARROWS else "data"
+    return last if last in _ARROWS or last in _CHART_ARROWS else "data"
+
+
+def _markers(scene: Scene) -> list[str]:
+    """Return which arrow heads a document defines: those of charts only where one is drawn."""
+    used = {
+        _arrow(style)
+        for style in [w.style for w in scene.wires] + [entry[1] for entry in scene.legend if entry[0] == "line"]
+    }
+    return [*_ARROWS, *(name for name in _CHART_ARROWS if name in used)]
 
 
 def _marker(name: str) -> str:
+    if name in _CHART_ARROWS:
+        size = 13.0 if name == "highway" else 10.0
+        return (
+            f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
+            f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
+            '<path d="M0.5 0.8L9.5 4L0.5 7.2Z"/></marker>'
+        )
     size = 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
     return (
         f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
@@ -87,8 +104,9 @@ def _marker(name: str) -> str:
 def _wire(wire: Wire) -> str:
     d = _path(wire.points, wire.hops) if wire.square else _smooth(wire.points)
     return (
-        f'<path class="e {wire.style}" id="{wire.key}" d="{d}" marker-end="url(#a-{_arrow(wire.style)})">'
-        f"<title>{escape(wire.title)}</title></path>"
+        f'<path class="{" ".join(dict.fromkeys(["e", wire.style, wire.key, *wire.classes]))}" id="{wire.key}" d="{d}"'
+        + (f' marker-end="url(#a-{_arrow(wire.style)})"' if wire.arrow else "")
+        + f"><title>{escape(wire.title)}</title></path>"
     )
 
 
@@ -145,6 +163,10 @@ def _box(box: Box) -> str:
             f'V{_n(bottom)}H{x}Z"/>'
             f'<path class="i" d="M{_n(right - fold)} {y}V{_n(top + fold)}H{_n(right)}"/>'
         )
+    elif box.shape == "bare":
+        body = ""
+    elif box.shape == "circle":
+        body = f'<circle class="b" cx="{_n(box.x)}" cy="{_n(box.y)}" r="{_n(box.width / 2)}"/>'
     else:
         radius = _n(min(9.0, box.height / 2))
         body = f'<rect class="b" x="{x}" y="{y}" width="{w}" height="{h}" rx="{radius}"/>'
@@ -154,7 +176,8 @@ def _box(box: Box) -> str:
                 f'height="{_n(box.height - 4)}" rx="{_n(min(7.0, box.height / 2))}"/>'
             )
     words = "".join(_text(word) for word in box.words)
-    return f'<g class="n {box.style}" id="{box.key}"><title>{escape(box.title)}</title>{body}{words}</g>'
+    kinds = " ".join(dict.fromkeys(["n", box.style, box.key, *box.classes]))
+    return f'<g class="{kinds}" id="{box.key}"><title>{escape(box.title)}</title>{body}{words}</g>'
 
 
 def _label(words: Words) -> str:

@@ -42,6 +42,8 @@ class Theme:
     loss: str
     value: str
     grad: str
+    peephole: str
+    backward: str
     rails: tuple[str, ...]
     fills: Mapping[str, str]
 
@@ -50,16 +52,19 @@ THEMES: Mapping[str, Theme] = {
     "light": Theme(
         paper="#ffffff", ink="#111418", soft="#5a6472", frame="#f7f9fd", frame_line="#b4c0d0", line="#1a1d21",
         cell="#cf3f55", hidden="#1565c0", loss="#b3203a", value="#1b5e3a", grad="#8e2442",
+        peephole="#0a66c2", backward="#b34700",
         rails=("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"), fills=_GATE_FILLS["light"],
     ),
     "dark": Theme(
         paper="#14171c", ink="#eef1f5", soft="#9aa7b8", frame="#1b2028", frame_line="#3d4859", line="#d5dae2",
         cell="#ff6b81", hidden="#64b5f6", loss="#ff8a9b", value="#7fd6a4", grad="#ff9db3",
+        peephole="#64b5f6", backward="#ffb060",
         rails=("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"), fills=_GATE_FILLS["dark"],
     ),
     "print": Theme(
         paper="#ffffff", ink="#000000", soft="#333333", frame="#ffffff", frame_line="#777777", line="#000000",
         cell="#000000", hidden="#000000", loss="#000000", value="#000000", grad="#000000",
+        peephole="#000000", backward="#000000",
         rails=("#555555",) * 6, fills=_PRINT,
     ),
 }  # fmt: skip
@@ -94,9 +99,26 @@ def style_sheet(name: str) -> str:
         f".mg .dot.cell,.mg .a-cell{{fill:{t.cell}}}.mg .dot.hidden,.mg .a-hidden{{fill:{t.hidden}}}",
         f".mg .dot.data,.mg .a-data{{fill:{t.line}}}.mg .rail.data{{stroke:{t.line}}}",
     ]
+    rules += _chart_rules(t)
     for kind, fill in t.fills.items():
         rules.append(f".mg .n.{kind} .b{{fill:{fill}}}")
     rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t.loss}}}")
     for k, colour in enumerate(t.rails):
         rules.append(f".mg .r{k}{{stroke:{colour}}}.mg .dot.r{k},.mg .a-r{k}{{fill:{colour};stroke:none}}")
     return "\n".join(rules)
+
+
+def _chart_rules(t: Theme) -> list[str]:
+    """The lines of the two charts of one block; where there is no colour, dashes and open heads tell them apart."""
+    plain = t.peephole == t.line
+    return [
+        ".mg .e.forward{stroke-width:1.6}.mg .e.lag{stroke-width:1.6;stroke-dasharray:5 3.5}",
+        f".mg .e.peephole{{stroke:{t.peephole};stroke-width:1.7}}",
+        f".mg .e.highway{{stroke:{t.cell};stroke-width:3.4}}",
+        f".mg .e.backward{{stroke:{t.backward};stroke-width:1.6" + (";stroke-dasharray:1.6 2.4}" if plain else "}"),
+        f".mg .dot.forward,.mg .a-forward,.mg .dot.lag,.mg .a-lag{{fill:{t.line}}}",
+        f".mg .dot.peephole{{fill:{t.peephole}}}.mg .dot.highway,.mg .a-highway{{fill:{t.cell}}}",
+        f".mg .a-backward,.mg .k{{fill:{t.backward}}}.mg .p{{fill:{t.peephole}}}",
+        f".mg .a-peephole{{fill:{t.paper if plain else t.peephole};stroke:{t.peephole}}}",
+        f".mg .panel{{fill:{t.paper};stroke:{t.frame_line}}}.mg .chart{{fill:{t.frame};stroke:{t.frame_line}}}",
+    ]
