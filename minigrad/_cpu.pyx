@@ -46,6 +46,11 @@ cdef extern from "cpu.h":
         int n_params
         mg_loop forward[2]
         mg_rule rules[4]
+    ctypedef struct mg_update:
+        const char *name
+        int n_arrays
+        int n_params
+        void (*run[2])(char **, const double *, ptrdiff_t) noexcept nogil
     ctypedef struct mg_kernels:
         const char *isa
         const mg_elementwise *elementwise
@@ -54,6 +59,8 @@ cdef extern from "cpu.h":
                       float *, ptrdiff_t, int) noexcept nogil
         void gemm_f64(int, int, ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t, const double *, ptrdiff_t,
                       double *, ptrdiff_t, int) noexcept nogil
+        const mg_update *updates
+        double (*sum_squares[2])(const char *, ptrdiff_t) noexcept nogil
     const mg_kernels *mg_cpu_kernels()
     void mg_run(mg_loop, int, int, int, const ptrdiff_t *, char **, const ptrdiff_t *, int) noexcept nogil
 
@@ -591,6 +598,76 @@ cdef class GetitemKernel(Kernel):
 
 
 cdef object np_add = np.add
+
+
+# --- optimisers -----------------------------------------------------------------------------------
+
+@cython.final
+cdef class UpdateKernel:
+    """An update of the page: one pass over a parameter, its gradient and its buffers."""
+    cdef const mg_update *entry
+
+    def __call__(self, arrays, numbers):
+        """Change the arrays in place; False, and nothing done, for arrays that no kernel takes."""
+        cdef const mg_update *e = self.entry
+        cdef char *p[MG_MAX_ARGS]
+        cdef double values[2 * MG_MAX_ARGS]
+        cdef cnp.ndarray first, a
+        cdef int j, kind
+        cdef ptrdiff_t n
+        if type(arrays[0]) is not np_ndarray:
+            return False
+        first = <cnp.ndarray> arrays[0]
+        kind = precision(first)
+        for j in range(e.n_arrays):
+            if type(arrays[j]) is not np_ndarray:
+                return False
+            a = <cnp.ndarray> arrays[j]
+            # The gradient, which is only read, is the second one.
+            if (kind < 0 or precision(a) != kind or not is_packed(a) or not same_shape(a, first)
+                    or j != 1 and not cnp.PyArray_ISWRITEABLE(a)):
+                return False
+            p[j] = <char *> cnp.PyArray_DATA(a)
+        for j in range(e.n_params):
+            values[j] = numbers[j]
+        n = cnp.PyArray_SIZE(first)
+        if n < RELEASE:
+            e.run[kind](p, values, n)
+        else:
+            with nogil:
+                e.run[kind](p, values, n)
+        return True
+
+
+def update_kernels():
+    """Return the kernels of all updates by name."""
+    cdef const mg_update *u = kernels.updates
+    cdef UpdateKernel kernel
+    found = {}
+    while u.name != NULL:
+        kernel = UpdateKernel.__new__(UpdateKernel)
+        kernel.entry = u
+        found[u.name.decode()] = kernel
+        u += 1
+    return found
+
+
+def sum_squares(x):
+    """Sum the squares of an array's elements in float64; None for an array that no kernel takes."""
+    cdef cnp.ndarray a
+    cdef int kind
+    cdef ptrdiff_t n
+    cdef double total
+    if type(x) is not np_ndarray:
+        return None
+    a = <cnp.ndarray> x
+    kind = precision(a)
+    if kind < 0 or not is_packed(a):
+        return None
+    n = cnp.PyArray_SIZE(a)
+    with nogil:
+        total = kernels.sum_squares[kind](<const char *> cnp.PyArray_DATA(a), n)
+    return total
 
 
 cdef bint basic(object index):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from . import _cpu
 from .errors import DeviceError, DTypeError, MissingExtraError
 from .op import LANES, PAGE
 
@@ -173,6 +174,8 @@ class ArrayLane:
         self.xp = xp
         self.device = device
         self.functions = Functions(xp)
+        self.updates: Mapping[str, Callable[[Sequence[Any], Sequence[float]], bool]] = {}
+        """Kernels of the page's updates: called with arrays and parameters, they say whether they did the work."""
 
     def asarray(self, value: Any) -> Any:
         """Make an array; Python floats get the default dtype, arrays keep theirs."""
@@ -232,6 +235,10 @@ class ArrayLane:
             np.add.at(out, index, values)
         return out
 
+    def sum_squares(self, array: Any) -> float:
+        """Return the sum of squares in float64: those of large float32 numbers do not fit float32."""
+        return float(self.xp.sum(self.xp.square(self.xp.astype(array, self.xp.float64))))
+
     def to_numpy(self, array: Any) -> Any:
         """Copy an array to the CPU's memory as a NumPy array, if it is not one already."""
         return np.asarray(array)
@@ -254,7 +261,20 @@ def _is_basic(index: Any) -> bool:
     )
 
 
-NUMPY = ArrayLane(np, "cpu")
+class NumPyLane(ArrayLane):
+    """NumPy, which shares its arrays with the compiled lane."""
+
+    def __init__(self) -> None:
+        super().__init__(np, "cpu")
+        self.updates = _cpu.update_kernels()
+
+    def sum_squares(self, array: Any) -> float:
+        """Return the sum of squares in float64, without a copy where the compiled lane takes the array."""
+        found = _cpu.sum_squares(array)
+        return super().sum_squares(array) if found is None else found
+
+
+NUMPY = NumPyLane()
 LANES[np.ndarray] = NUMPY
 
 
@@ -286,13 +306,15 @@ def array_lane(array: Any) -> ArrayLane:
 @contextlib.contextmanager
 def compiled_lane(on: bool) -> Iterator[None]:
     """Switch the compiled lane off (or on) for all operations: with it off the array lane does everything."""
-    kept = {op: op.compiled for op in PAGE}
+    kept, updates = {op: op.compiled for op in PAGE}, NUMPY.updates
     try:
         if not on:
+            NUMPY.updates = {}
             for op in kept:
                 op.compiled = None
         yield
     finally:
+        NUMPY.updates = updates
         for op, kernel in kept.items():
             op.compiled = kernel
 

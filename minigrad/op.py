@@ -39,7 +39,7 @@ else:
 
     formula = _Later(__name__.rpartition(".")[0] + ".formula")
 
-__all__ = ["LANES", "PAGE", "Op", "Rule", "elementwise", "general", "helper", "lane_of", "linear"]
+__all__ = ["LANES", "PAGE", "Op", "Rule", "Update", "elementwise", "general", "helper", "lane_of", "linear", "update"]
 
 SAVES_RESULT, SAVES_ALL = 1 << 30, 1 << 29
 
@@ -55,6 +55,7 @@ class Page:
     def __init__(self) -> None:
         self.records: dict[str, Op] = {}
         self.helpers: dict[str, Callable[..., Any]] = {}
+        self.updates: dict[str, Update] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         here = self.__dict__
@@ -608,3 +609,75 @@ def general(signature: str, *, value: Callable[..., Any], doc: str, **kwargs: An
     """Enter any other operation: give ``vjp_<operand>`` and ``jvp_<operand>``, or ``vjp`` and ``jvp`` for all."""
     vjps, jvps = _split_rules(kwargs, "vjp_", "jvp_")
     return Op(signature, "general", value, vjps, jvps, doc=doc, **kwargs)
+
+
+class Update:
+    """One record of a change in place: formulas over the elements of several arrays, worked out one after the other.
+
+    A formula may name the arrays, the parameters and the results of the formulas before it. A result with the name of
+    an array takes the array's place at once; the others are forgotten at the end.
+
+    Attributes:
+        name, arrays, params: the signature, parsed; no parameter has a default.
+        formulas: name of the result -> its formula, in order.
+        doc: what it does, in a line.
+    """
+
+    def __init__(self, signature: str, formulas: dict[str, str], doc: str) -> None:
+        self.name, self.arrays, _, params = _parse_signature(signature)
+        self.text_signature, self.params, self.doc = signature, tuple(params), doc
+        self.sources = formulas
+        if self.name in PAGE.updates:
+            raise FormulaError(f"two updates named {self.name!r}")
+        PAGE.updates[self.name] = self
+
+    @cached_property
+    def formulas(self) -> dict[str, formula.Expr]:
+        """The formulas, parsed.
+
+        Raises:
+            FormulaError: a name that stands for nothing yet.
+        """
+        known, found = {*self.arrays, *self.params}, {}
+        for result, source in self.sources.items():
+            found[result] = formula.parse(source)
+            unknown = set(found[result].names) - known
+            if unknown:
+                raise FormulaError(f"{self.text_signature}: {source!r} names {sorted(unknown)}, which nothing defines")
+            known.add(result)
+        return found
+
+    @cached_property
+    def _steps(self) -> list[tuple[str, tuple[str, ...], Callable[..., Any]]]:
+        return [(result, expr.names, expr.compile(expr.names)) for result, expr in self.formulas.items()]
+
+    def __call__(self, arrays: Sequence[Any], numbers: Sequence[float]) -> None:
+        """Change arrays of one shape and dtype in place.
+
+        Args:
+            arrays, numbers: the arrays and the parameters' values, in the signature's order.
+        """
+        lane = lane_of(arrays[0])
+        kernel = lane.updates.get(self.name)
+        if kernel is not None and kernel(arrays, numbers):
+            return
+        functions = lane.functions
+        held = dict(zip(self.arrays, arrays, strict=True))
+        values = {**held, **dict(zip(self.params, map(float, numbers), strict=True))}
+        for result, names, compute in self._steps:
+            value = compute(functions, *[values[name] for name in names])
+            if result in held:
+                held[result][...] = value
+            else:
+                values[result] = value
+
+    def __repr__(self) -> str:
+        return f"<update {self.text_signature}>"
+
+
+def update(signature: str, *, doc: str, **formulas: str) -> Update:
+    """Enter a change in place: formulas over the elements of arrays, in the order in which they are worked out.
+
+    >>> update("sgd(p, g; lr)", p="p - lr * g", doc="…")        # doctest: +SKIP
+    """
+    return Update(signature, formulas, doc)

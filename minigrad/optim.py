@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from . import _core
 from .backend import array_lane
 from .errors import ShapeError, UsageError
+from .nn.clip import clip_factor, norm_of
+from .ops import update as updates
 from .tensor import Tensor, as_tensor, enable_grad, no_grad
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
@@ -84,30 +86,38 @@ class Optimizer:
                     with no_grad():
                         p.grad.zero_()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, max_norm: float | None = None) -> Any:
         """Change every parameter that has a gradient once.
 
         Args:
             closure: computes the loss and its gradients anew; called first, and its result returned.
+            max_norm: the largest norm of all gradients together; longer ones count as if scaled down to it, as by
+                :func:`nn.clip_grad_norm_`, but without a pass of its own, and ``.grad`` stays as it is.
+
+        Raises:
+            UsageError: a `max_norm` that is negative.
         """
+        if max_norm is not None and not max_norm >= 0:
+            raise UsageError(f"{type(self).__name__}: max_norm={max_norm!r} is no bound; it must be at least 0")
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        place = 0
+        found = [(group, p) for group in self.param_groups for p in group["params"]]
+        scale = 1.0
+        if max_norm is not None:
+            scale = clip_factor(norm_of([_core.data_of(p.grad) for _, p in found if p.grad is not None]), max_norm)
         with no_grad():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is not None:
-                        data, g = _core.data_of(p), _core.data_of(p.grad)
-                        state = self.state.setdefault(place, {})
-                        self.update(array_lane(data).xp, data, -g if group["maximize"] else g, state, group)
-                        _core.mark_changed(data)
-                    place += 1
+            for place, (group, p) in enumerate(found):
+                if p.grad is not None:
+                    data, g = _core.data_of(p), _core.data_of(p.grad)
+                    state = self.state.setdefault(place, {})
+                    self.update(data, g, -scale if group["maximize"] else scale, state, group)
+                    _core.mark_changed(data)
         return loss
 
-    def update(self, xp: Any, p: Any, g: Any, state: dict[str, Any], group: Group) -> None:
-        """Change the array p in place, given its gradient g, which must stay as it is."""
+    def update(self, p: Any, g: Any, scale: float, state: dict[str, Any], group: Group) -> None:
+        """Change the array p in place, given its gradient g, which counts `scale` times and stays as it is."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,20 +209,19 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise UsageError("SGD: nesterov needs a momentum and no dampening")
 
-    def update(self, xp: Any, p: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def update(self, p: Any, g: Any, scale: float, state: dict[str, Any], group: Group) -> None:
         """Take one step along the gradient."""
-        lr, momentum = group["lr"], group["momentum"]
-        if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
-        if momentum:
-            v = state.get("momentum_buffer")
-            if v is None:
-                v = state["momentum_buffer"] = xp.array(g, copy=True)
-            else:
-                v *= momentum
-                v += g if not group["dampening"] else (1 - group["dampening"]) * g
-            g = g + momentum * v if group["nesterov"] else v
-        p -= lr * g
+        numbers = (scale, group["weight_decay"], group["lr"])
+        momentum, v = group["momentum"], state.get("momentum_buffer")
+        if not momentum:
+            updates.sgd_update((p, g), numbers)
+            return
+        fresh = 1 - group["dampening"]
+        if v is None:
+            v = state["momentum_buffer"] = array_lane(p).xp.zeros_like(p)
+            fresh = 1.0  # the first velocity is the whole gradient
+        change = updates.nesterov_update if group["nesterov"] else updates.momentum_update
+        change((p, g, v), (*numbers, momentum, fresh))
 
 
 class Adam(Optimizer):
@@ -248,36 +257,24 @@ class Adam(Optimizer):
             },
         )
 
-    def update(self, xp: Any, p: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def update(self, p: Any, g: Any, scale: float, state: dict[str, Any], group: Group) -> None:
         """Take one step along the mean gradient, in units of its spread."""
         b1, b2 = group["betas"]
         lr, decay = group["lr"], group["weight_decay"]
         if not state:
+            xp = array_lane(p).xp
             state.update(step=0, exp_avg=xp.zeros_like(p), exp_avg_sq=xp.zeros_like(p))
             if group["amsgrad"]:
                 state["max_exp_avg_sq"] = xp.zeros_like(p)
         state["step"] += 1
-        t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        if decay and self.decoupled:
-            p *= 1 - lr * decay
-        elif decay:
-            g = g + decay * p
-        # One scratch array serves all three steps.
-        room = (1 - b1) * g
-        m *= b1
-        m += room
-        xp.multiply(g, g, out=room)
-        room *= 1 - b2
-        v *= b2
-        v += room
+        t = state["step"]
+        inside, shrink = (0.0, 1 - lr * decay) if self.decoupled else (decay, 1.0)
+        numbers = (scale, inside, shrink, b1, 1 - b1, b2, 1 - b2, lr / (1 - b1**t), math.sqrt(1 - b2**t), group["eps"])
         if group["amsgrad"]:
-            v = xp.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
-        xp.sqrt(v, out=room)
-        room /= math.sqrt(1 - b2**t)
-        room += group["eps"]
-        xp.divide(m, room, out=room)
-        room *= lr / (1 - b1**t)
-        p -= room
+            arrays = (p, g, state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"])
+            updates.amsgrad_update(arrays, numbers)
+        else:
+            updates.adam_update((p, g, state["exp_avg"], state["exp_avg_sq"]), numbers)
 
 
 class AdamW(Adam):
@@ -331,39 +328,31 @@ class RMSprop(Optimizer):
             },
         )
 
-    def update(self, xp: Any, p: Any, g: Any, state: dict[str, Any], group: Group) -> None:
+    def update(self, p: Any, g: Any, scale: float, state: dict[str, Any], group: Group) -> None:
         """Take one step along the gradient, in units of its spread."""
-        alpha = group["alpha"]
-        if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
+        alpha, momentum, centered = group["alpha"], group["momentum"], group["centered"]
         if not state:
+            xp = array_lane(p).xp
             state.update(step=0, square_avg=xp.zeros_like(p))
-            if group["momentum"] > 0:
+            if momentum > 0:
                 state["momentum_buffer"] = xp.zeros_like(p)
-            if group["centered"]:
+            if centered:
                 state["grad_avg"] = xp.zeros_like(p)
         state["step"] += 1
-        v = state["square_avg"]
-        room = g * g
-        room *= 1 - alpha
-        v *= alpha
-        v += room
-        if group["centered"]:
-            mean = state["grad_avg"]
-            mean *= alpha
-            mean += (1 - alpha) * g
-            xp.multiply(mean, mean, out=room)
-            xp.subtract(v, room, out=room)
-            xp.sqrt(room, out=room)
-        else:
-            xp.sqrt(v, out=room)
-        room += group["eps"]
-        xp.divide(g, room, out=room)
-        if group["momentum"] > 0:
-            b = state["momentum_buffer"]
-            b *= group["momentum"]
-            b += room
-            p -= group["lr"] * b
-        else:
-            room *= group["lr"]
-            p -= room
+        arrays = [p, g, state["square_avg"]]
+        numbers = [scale, group["weight_decay"], group["lr"], alpha, 1 - alpha, group["eps"]]
+        if centered:
+            arrays.append(state["grad_avg"])
+        if momentum > 0:
+            arrays.append(state["momentum_buffer"])
+            numbers.append(momentum)
+        RMSPROP[centered, momentum > 0](arrays, numbers)
+
+
+RMSPROP = {
+    (False, False): updates.rmsprop_update,
+    (False, True): updates.rmsprop_momentum_update,
+    (True, False): updates.rmsprop_centered_update,
+    (True, True): updates.rmsprop_centered_momentum_update,
+}
+"""By centered, and whether there is momentum."""

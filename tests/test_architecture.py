@@ -33,6 +33,7 @@ SIDEWAYS = {  # what a room may import from its own floor
     "function": {"tensor", "grad"},
     "grad": {"tensor", "function"},
     "io": {"nn"},
+    "optim": {"nn"},
     "cli": {"models", "testing"},
     "__main__": {"cli"},
     "pytest_plugin": {"testing"},

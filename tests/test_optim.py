@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import optim
-from minigrad.errors import GraphError, ShapeError, UsageError
+from minigrad import _cpu, op, optim
+from minigrad.errors import FormulaError, GraphError, ShapeError, UsageError
 
 STEPS = 7
+UPDATES = op.PAGE.updates
 
 CASES = [
     ("SGD", {}),
@@ -303,3 +304,103 @@ def test_a_model_learns_a_sequence():
         losses.append(loss.item())
     assert losses[0] > 0.6
     assert np.mean(losses[-10:]) < 0.25
+
+
+# --- one pass over a parameter -----------------------------------------------------------------------------
+
+VALUES = {"shrink": 0.97, "rate": 0.11, "root": 0.4, "eps": 1e-3, "scale": -0.7, "decay": 0.3, "lr": 0.2}
+VALUES |= {"momentum": 0.9, "fresh": 0.6, "b1": 0.8, "n1": 0.2, "b2": 0.95, "n2": 0.05, "alpha": 0.85}
+
+
+def arrays_for(update, n, dtype):
+    """One array for each name, sums of squares positive and large enough for every root."""
+    return [
+        (a**2 + 9 if name in "vw" else a).astype(dtype)
+        for k, name in enumerate(update.arrays)
+        for a in [numbers(n, seed=k)]
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(UPDATES))
+@pytest.mark.parametrize("n", [0, 1, 3, 7, 8, 15, 16, 17, 31, 65, 127])
+@pytest.mark.parametrize(("dtype", "room"), [("float32", 4e-7), ("float64", 4e-16)])
+def test_the_compiled_pass_does_what_the_formulas_say(name, n, dtype, room):
+    update = UPDATES[name]
+    wanted = [a.astype(np.longdouble) for a in arrays_for(update, n, dtype)]
+    scope = {
+        **{k: np.longdouble(VALUES[k]) for k in update.params},
+        **dict(zip(update.arrays, wanted, strict=True)),
+        "sqrt": np.sqrt,
+        "maximum": np.maximum,
+    }
+    for result, source in update.sources.items():
+        scope[result] = eval(source, {}, scope)
+    got = arrays_for(update, n, dtype)
+    kernel = _cpu.update_kernels()[name]
+    assert kernel(got, [VALUES[k] for k in update.params])
+    for word, a in zip(update.arrays, got, strict=True):
+        np.testing.assert_allclose(a, scope[word].astype(dtype), rtol=20 * room, atol=20 * room)
+    assert (got[1] == arrays_for(update, n, dtype)[1]).all()
+
+
+@pytest.mark.parametrize("name", sorted(UPDATES))
+def test_the_array_lane_takes_what_the_compiled_pass_declines(name):
+    update = UPDATES[name]
+    plain, strided = arrays_for(update, 13, "float64"), arrays_for(update, 13, "float64")
+    strided[0] = np.repeat(strided[0], 2)[::2]
+    values = [VALUES[k] for k in update.params]
+    kernel = _cpu.update_kernels()[name]
+    assert not kernel(strided, values)
+    assert not kernel([a.astype(np.float16) for a in plain], values)
+    plain[0].flags.writeable = False
+    assert not kernel(plain, values)
+    plain[0].flags.writeable = True
+    update(plain, values)
+    update(strided, values)
+    for a, b in zip(plain, strided, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_a_formula_names_what_is_there():
+    update = op.Update("strange_update(p, g; lr)", {"p": "p - lr * q"}, "a mistake")
+    del op.PAGE.updates["strange_update"]
+    with pytest.raises(FormulaError, match="'q'"):
+        _ = update.formulas
+    with pytest.raises(FormulaError, match="two updates"):
+        op.Update("sgd(p, g)", {}, "again")
+
+
+@each_case
+@pytest.mark.parametrize("bound", [0.5, 1e6])
+def test_a_step_within_a_norm_is_a_step_after_clipping(kind, options, bound):
+    ends = []
+    for apart in (True, False):
+        parameters = [mg.nn.Parameter(mg.tensor(p)) for p in STARTS]
+        optimizer = getattr(optim, kind)(parameters, **options)
+        for step in range(STEPS):
+            for p, g in zip(parameters, gradients(step), strict=True):
+                p.grad = None if g is None else mg.tensor(g)
+            if apart:
+                mg.nn.clip_grad_norm_(parameters, bound)
+                optimizer.step()
+            else:
+                optimizer.step(max_norm=bound)
+                for p, g in zip(parameters, gradients(step), strict=True):
+                    assert g is None or (p.grad.numpy() == g).all()
+        ends.append([p.numpy() for p in parameters])
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_a_bound_of_the_norm_is_not_negative():
+    with pytest.raises(UsageError, match="max_norm=-1"):
+        optim.SGD([mg.nn.Parameter(mg.ones(2))]).step(max_norm=-1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 101])
+def test_squares_are_summed_in_double_precision(dtype, n):
+    x = (1e25 * numbers(n)).astype(dtype)
+    np.testing.assert_allclose(_cpu.sum_squares(x), (x.astype(float) ** 2).sum(), rtol=1e-14)
+    assert _cpu.sum_squares(np.ones((4, 6), dtype)[:, ::2]) is None
+    assert _cpu.sum_squares([1.0]) is None

@@ -24,6 +24,13 @@ typedef struct {
     mg_rule rules[4];
 } mg_elementwise;
 
+/* An optimiser's step, see ops/update.py. */
+typedef struct {
+    const char *name;
+    int n_arrays, n_params;
+    void (*run[2])(char **arrays, const double *numbers, ptrdiff_t n);
+} mg_update;
+
 typedef struct {
     const char *isa;
     const mg_elementwise *elementwise; /* ends with a NULL name */
@@ -33,6 +40,8 @@ typedef struct {
                      ptrdiff_t ldb, float *c, ptrdiff_t ldc, int accumulate);
     void (*gemm_f64)(int ta, int tb, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const double *a, ptrdiff_t lda, const double *b,
                      ptrdiff_t ldb, double *c, ptrdiff_t ldc, int accumulate);
+    const mg_update *updates; /* ends with a NULL name */
+    double (*sum_squares[2])(const char *x, ptrdiff_t n);
 } mg_kernels;
 
 /* The kernels of the best instruction set; NULL if MINIGRAD_ISA names one that this CPU does not have. */

@@ -1,4 +1,4 @@
-"""Write the C loops of the element-wise page: run by setup.py before the compiler, on the page itself."""
+"""Write the C loops of the element-wise page and of the updates: run by setup.py before the compiler, on the page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OUTPUT = Path(__file__).resolve().parent / "generated"
 HOST = "_minigrad_page"  # a name of its own, so that an installed minigrad in the same process is left alone
 
 
-def load_page() -> list[Any]:
-    """Return the element-wise records: the page's modules are imported without the core, which is not compiled yet."""
+def load_page() -> Any:
+    """Return the page: its modules are imported without the core, which is not compiled yet."""
 
     def package(name: str, path: Path) -> types.ModuleType:
         module = types.ModuleType(name)
@@ -35,8 +35,7 @@ def load_page() -> list[Any]:
     for path in sorted((PACKAGE / "ops").glob("*.py")):
         if path.stem != "__init__":
             importlib.import_module(f"{HOST}.ops.{path.stem}")
-    page = sys.modules[f"{HOST}.op"].PAGE
-    return [op for op in page if op.kind == "elementwise"]
+    return sys.modules[f"{HOST}.op"].PAGE
 
 
 def loops(op: Any, formula: Any) -> tuple[list[str], str]:
@@ -68,17 +67,41 @@ def function(name: str, names: list[str], body: str) -> str:
     )
 
 
+def pass_over(update: Any, formula: Any) -> str:
+    """Return the C functions of an update: its formulas on one vector of each array, and the loop."""
+    written = [name for name in update.formulas if name in update.arrays]
+    arguments = [*[f"V *at_{name}" for name in update.arrays], *[f"V {name}" for name in update.params]]
+    lines = [f"    V {name} = *at_{name};" for name in update.arrays]
+    for result, expr in update.formulas.items():
+        lines.append(f"    {'' if result in update.arrays else 'V '}{result} = {formula.to_c(expr)};")
+    lines += [f"    *at_{name} = {name};" for name in written]
+    calls = [f"&v[{k}]" for k in range(len(update.arrays))] + [f"number[{k}]" for k in range(len(update.params))]
+    mask = " | ".join(f"1u << {update.arrays.index(name)}" for name in written)
+    return (
+        f"MG_INLINE void MG_NAME(u_{update.name})({', '.join(arguments)})\n{{\n"
+        + "\n".join(lines)
+        + f"\n}}\nMG_UPDATE({update.name}, {len(update.arrays)}, {len(update.params)}, {mask}, {', '.join(calls)})\n"
+    )
+
+
 def main() -> list[str]:
     """Write generated/*.h where they have changed; return their paths."""
-    records = load_page()
+    page = load_page()
     formula = importlib.import_module(f"{HOST}.formula")
-    parts = [loops(op, formula) for op in records]
+    parts = [loops(op, formula) for op in page if op.kind == "elementwise"]
     files = {
         "elementwise.h": "/* Generated from the element-wise page: one loop per value and per partial derivative. */\n"
         + "".join(text for functions, _ in parts for text in functions),
         "elementwise_table.h": "/* Generated from the element-wise page. */\n"
         + "\n".join(row for _, row in parts)
         + "\n",
+        "updates.h": "/* Generated from the page of updates: one pass over a parameter and its buffers. */\n"
+        + "".join(pass_over(update, formula) for update in page.updates.values()),
+        "updates_table.h": "/* Generated from the page of updates. */\n"
+        + "".join(
+            f'{{"{u.name}", {len(u.arrays)}, {len(u.params)}, MG_BOTH(update_{u.name})}},\n'
+            for u in page.updates.values()
+        ),
     }
     OUTPUT.mkdir(exist_ok=True)
     written = []

@@ -4,6 +4,7 @@
 #include "gemm.h"
 #include "loops.h"
 #include "generated/elementwise.h"
+#include "generated/updates.h"
 #undef MG_BITS
 
 #define MG_BITS 64
@@ -11,6 +12,7 @@
 #include "gemm.h"
 #include "loops.h"
 #include "generated/elementwise.h"
+#include "generated/updates.h"
 #undef MG_BITS
 
 static const mg_elementwise MG_CAT2(mg_elementwise_, MG_ISA)[] = {
@@ -18,6 +20,12 @@ static const mg_elementwise MG_CAT2(mg_elementwise_, MG_ISA)[] = {
     {NULL, 0, 0, {NULL, NULL}, {{{NULL, NULL}, 0, 0}}},
 };
 
+static const mg_update MG_CAT2(mg_updates_, MG_ISA)[] = {
+#include "generated/updates_table.h"
+    {NULL, 0, 0, {NULL, NULL}},
+};
+
 static const mg_kernels MG_CAT2(mg_kernels_, MG_ISA) = {
     MG_QUOTE(MG_ISA), MG_CAT2(mg_elementwise_, MG_ISA), MG_BOTH(copy), MG_AT(mg_gemm, 32), MG_AT(mg_gemm, 64),
+    MG_CAT2(mg_updates_, MG_ISA), MG_BOTH(sum_squares),
 };

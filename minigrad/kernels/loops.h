@@ -64,3 +64,48 @@
 
 MG_INLINE V MG_NAME(e_copy)(V x) { return x; }
 MG_LOOP(1, copy, v[0])
+
+/* An optimiser's step: one pass over several arrays of n elements, of which those of the mask are written back. The last elements
+ * are those of a vector filled up with ones, so they go through the same expression. */
+#define MG_UPDATE(name, N, NUMBERS, MASK, ...)                                                                         \
+    static void MG_NAME(update_##name)(char **arrays, const double *numbers, ptrdiff_t n)                              \
+    {                                                                                                                  \
+        V number[NUMBERS], v[N];                                                                                       \
+        for (int j = 0; j < NUMBERS; j++)                                                                              \
+            number[j] = K((T)numbers[j]);                                                                              \
+        ptrdiff_t i = 0;                                                                                               \
+        for (; i + W <= n; i += W) {                                                                                   \
+            MG_UNROLL                                                                                                  \
+            for (int j = 0; j < N; j++)                                                                                \
+                v[j] = v_load((const T *)arrays[j] + i);                                                               \
+            MG_NAME(u_##name)(__VA_ARGS__);                                                                            \
+            MG_UNROLL                                                                                                  \
+            for (int j = 0; j < N; j++)                                                                                \
+                if ((MASK) >> j & 1)                                                                                   \
+                    v_store((T *)arrays[j] + i, v[j]);                                                                 \
+        }                                                                                                              \
+        if (i < n) {                                                                                                   \
+            for (int j = 0; j < N; j++)                                                                                \
+                v[j] = v_load_part((const T *)arrays[j] + i, n - i, 1);                                                \
+            MG_NAME(u_##name)(__VA_ARGS__);                                                                            \
+            for (int j = 0; j < N; j++)                                                                                \
+                if ((MASK) >> j & 1)                                                                                   \
+                    v_store_part((T *)arrays[j] + i, v[j], n - i);                                                     \
+        }                                                                                                              \
+    }
+
+/* The sum of squares in double precision: those of large float32 numbers do not fit float32. */
+static double MG_NAME(sum_squares)(const char *from, ptrdiff_t n)
+{
+    const T *x = (const T *)from;
+    double parts[16] = {0}, total = 0;
+    ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            parts[l] += (double)x[i + l] * (double)x[i + l];
+    for (; i < n; i++)
+        total += (double)x[i] * (double)x[i];
+    for (int l = 0; l < 16; l++)
+        total += parts[l];
+    return total;
+}

@@ -46,33 +46,41 @@ def clip_grad_norm_(
     gradients = _gradients(parameters)
     if not gradients:
         return tensor(0.0)
-    norms = [_norm(g, norm_type) for g in gradients]
-    if any(map(math.isnan, norms)):
-        total = math.nan
-    elif norm_type == math.inf:
-        total = max(norms)
-    elif norm_type == 2:
-        total = math.hypot(*norms)
-    else:
-        total = sum(n**norm_type for n in norms) ** (1 / norm_type)
+    total = norm_of(gradients, norm_type)
     if error_if_nonfinite and not math.isfinite(total):
         raise GraphError(f"clip_grad_norm_: the norm of the gradients is {total}; nothing was clipped")
-    # The small number is PyTorch's; an infinite norm makes the factor 0, a NaN one makes it NaN.
-    factor = max_norm / (total + 1e-6)
-    if not factor >= 1:
+    factor = clip_factor(total, max_norm)
+    if factor != 1:
         for g in gradients:
             g *= factor
             _core.mark_changed(g)
     return tensor(total, dtype=gradients[0].dtype)
 
 
+def clip_factor(total: float, max_norm: float) -> float:
+    """Return what gradients of norm `total` are multiplied by to stay within `max_norm`: 1 where they do."""
+    # The small number is PyTorch's; an infinite norm makes the factor 0, a NaN one makes it NaN.
+    factor = max_norm / (total + 1e-6)
+    return 1.0 if factor >= 1 else factor
+
+
+def norm_of(arrays: list[Any], p: float = 2.0) -> float:
+    """Return the p-norm of all elements of several arrays together, summed in float64; NaN if there is one."""
+    norms = [_norm(g, p) for g in arrays]
+    if any(map(math.isnan, norms)):
+        return math.nan
+    if p == math.inf:
+        return max(norms)
+    return math.hypot(*norms) if p == 2 else sum(n**p for n in norms) ** (1 / p)
+
+
 def _norm(g: Any, p: float) -> float:
-    """Return the p-norm of an array, summed in float64: squares of large float32 gradients do not fit float32."""
-    xp = array_lane(g).xp
+    lane = array_lane(g)
     if g.size == 0:
         return 0.0
     if p == 2:
-        return math.sqrt(xp.sum(xp.square(g, dtype=xp.float64)))
+        return math.sqrt(lane.sum_squares(g))
+    xp = lane.xp
     if p == math.inf:
         return float(xp.max(xp.abs(g)))
     return float(xp.sum(xp.abs(g).astype(xp.float64) ** p) ** (1 / p))
