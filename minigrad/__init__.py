@@ -7,7 +7,7 @@ from typing import Any
 
 from . import errors, losses, ops
 from ._core import Tape, scope
-from .backend import get_default_dtype, set_default_dtype
+from .backend import get_default_dtype, get_num_threads, set_default_dtype, set_num_threads
 from .errors import MinigradError
 from .function import Function
 from .grad import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -55,6 +55,7 @@ __all__ = [
     "from_numpy",
     "full",
     "get_default_dtype",
+    "get_num_threads",
     "grad",
     "hessian",
     "hvp",
@@ -71,6 +72,7 @@ __all__ = [
     "randn",
     "scope",
     "set_default_dtype",
+    "set_num_threads",
     "set_grad_enabled",
     "tensor",
     "value_and_grad",

@@ -64,6 +64,11 @@ cdef extern from "cpu.h":
     const mg_kernels *mg_cpu_kernels()
     void mg_run(mg_loop, int, int, int, const ptrdiff_t *, char **, const ptrdiff_t *, int) noexcept nogil
 
+cdef extern from "pool.h":
+    enum: MG_MOST_THREADS
+    int mg_threads() nogil
+    void mg_set_threads(int) nogil
+
 cdef const mg_kernels *kernels = mg_cpu_kernels()
 if kernels == NULL:
     raise ImportError(
@@ -79,6 +84,19 @@ cdef enum:
 def isa():
     """Name the instruction set that the kernels run: "avx512", "avx2" or "base"."""
     return (<bytes> kernels.isa).decode()
+
+
+MOST_THREADS = MG_MOST_THREADS
+
+
+def threads():
+    """Return how many threads the kernels may use."""
+    return mg_threads()
+
+
+def set_threads(int number):
+    """Set how many threads the kernels may use: at least 1."""
+    mg_set_threads(number)
 
 
 # --- arrays ---------------------------------------------------------------------------------------

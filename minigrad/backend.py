@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import _cpu
-from .errors import DeviceError, DTypeError, MissingExtraError
+from .errors import DeviceError, DTypeError, MissingExtraError, UsageError
 from .op import LANES, PAGE
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "array_lane",
     "compiled_lane",
     "get_default_dtype",
+    "get_num_threads",
     "lane_for_device",
     "set_default_dtype",
+    "set_num_threads",
 ]
 
 _default = [np.dtype("float32")]
@@ -41,6 +44,40 @@ def set_default_dtype(dtype: Any) -> None:
 def get_default_dtype() -> np.dtype[Any]:
     """Return the dtype of tensors made from Python floats."""
     return _default[0]
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads the compiled kernels may use, from the next operation on.
+
+    Large products are shared among them; small ones run on the calling thread alone. Until it is called the number is
+    the first one in the environment variable ``OMP_NUM_THREADS``, else how many CPUs this process may run on. NumPy's
+    own threads are not affected.
+
+    Args:
+        n: at least 1, which is the calling thread by itself.
+
+    Raises:
+        UsageError: a number below 1, or no whole number.
+
+    >>> import minigrad as mg
+    >>> before = mg.get_num_threads()
+    >>> mg.set_num_threads(1)
+    >>> mg.get_num_threads()
+    1
+    >>> mg.set_num_threads(before)
+    """
+    try:
+        number = operator.index(n)
+    except TypeError:
+        number = 0
+    if isinstance(n, bool) or not 1 <= number <= _cpu.MOST_THREADS:
+        raise UsageError(f"set_num_threads: a number of threads is 1 to {_cpu.MOST_THREADS}, not {n!r}")
+    _cpu.set_threads(number)
+
+
+def get_num_threads() -> int:
+    """Return how many threads the compiled kernels may use."""
+    return _cpu.threads()
 
 
 class Functions:
