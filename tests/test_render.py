@@ -297,6 +297,7 @@ def test_files(suffix, tmp_path):
     assert data == (made.data if isinstance(made.data, bytes) else made.data.encode())
     assert render(tapes.lstm(2), format=suffix, engine="own").data == made.data
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "html": b"<!DOCTYPE", "svg": b"<svg", "dot": b"digraph", "json": b"{"}
+    start |= {"mermaid": b"---\nconfig:", "text": b"66 operations", "ascii": b"66 operations"}
     assert data.startswith(start[suffix])
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -359,7 +360,7 @@ def test_places_that_cannot_be_written(tmp_path):
     ("options", "message"),
     [
         ({"style": "baroque"}, "'baroque'.*graph, unrolled"),
-        ({"format": "gif"}, "'gif'.*svg, png, pdf, dot, json, html"),
+        ({"format": "gif"}, "'gif'.*svg, png, pdf, dot, json, mermaid, text, ascii, html"),
         ({"path": "a.gif"}, "'gif'.*svg"),
         ({"path": "noending"}, "format of 'noending'"),
         ({"show": ("shape", "smell")}, "'smell'.*shape, value, grad, local"),

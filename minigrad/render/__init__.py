@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -19,14 +19,18 @@ from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, to_pdf, to_png
 from minigrad.render.layout import lay_out
+from minigrad.render.mermaid import MOST_EDGES, to_mermaid
 from minigrad.render.plan import Arrange
 from minigrad.render.scene import Scene
 from minigrad.render.svg import to_svg
+from minigrad.render.terminal import to_text
 from minigrad.render.theme import THEMES, theme_named
 
-__all__ = ["ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "render", "to_graphviz"]
+__all__ = ["BINARY", "ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "render", "to_graphviz"]
 
-FORMATS = ("svg", "png", "pdf", "dot", "json", "html")
+FORMATS = ("svg", "png", "pdf", "dot", "json", "mermaid", "text", "ascii", "html")
+BINARY = ("png", "pdf")
+_ENDINGS = {"gv": "dot", "htm": "html", "mmd": "mermaid", "txt": "text"}
 STEPS_SHOWN = 12
 """Longer sequences fold by themselves: their first three and last two steps stay."""
 
@@ -80,11 +84,16 @@ class Rendered:
     def __repr__(self) -> str:
         return f"<{self.summary}>"
 
+    def __str__(self) -> str:
+        return str(self.data) if self.format in ("text", "ascii") else repr(self)
+
     def _repr_svg_(self) -> str | None:
         return self.svg
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        bundle = {"text/plain": repr(self)}
+        bundle = {"text/plain": str(self)}
+        if self.format == "mermaid":
+            bundle["text/vnd.mermaid"] = str(self.data)
         if self.svg is not None:
             bundle["image/svg+xml"] = self.svg
         if self.format == "html":
@@ -154,7 +163,10 @@ def render(
             view = view if view.steps else elide(view)
         else:
             view = fold_view(view, fold)
-        return manner.shape(view)
+        view = manner.shape(view)
+        if kind == "mermaid" and fold is None:
+            view = next((smaller for smaller in _smaller(view) if len(smaller.edges) <= MOST_EDGES), view)
+        return view
 
     if isinstance(source, View):
         view = shorten(source)
@@ -168,6 +180,11 @@ def render(
         data = view.to_json(indent=1) + "\n"
     elif kind == "dot":
         data = to_dot(view, theme=theme, title=title)
+    elif kind == "mermaid":
+        data = to_mermaid(view, theme=theme, title=title, description=_description(view))
+    elif kind in ("text", "ascii"):
+        facts = "; ".join(_facts(view, "downwards"))
+        data = to_text(view, show=shown, title=title, description=facts, ascii=kind == "ascii")
     else:
         scene = manner.draw(view, Asked(shown, title, arrange, backward, highlight))
         who = scene.engine
@@ -189,7 +206,7 @@ def render(
 
 def _format(path: str | os.PathLike[str] | None, asked: str | None) -> str:
     ending = Path(path).suffix[1:].lower() if path is not None else ""
-    kind = asked or {"gv": "dot", "htm": "html"}.get(ending, ending) or ("" if path is not None else "svg")
+    kind = asked or _ENDINGS.get(ending, ending) or ("" if path is not None else "svg")
     if kind not in FORMATS:
         known = ", ".join(FORMATS)
         if not kind:
@@ -200,18 +217,29 @@ def _format(path: str | os.PathLike[str] | None, asked: str | None) -> str:
 
 def _description(view: View) -> str:
     """Return what a screen reader should say of the whole picture."""
-    ops = sum(n.count for n in view.nodes if n.kind in ("op", "fold"))
     parameters = [n.name or "unnamed" for n in view.nodes if n.kind == "parameter"]
+    more = ["parameters " + ", ".join(parameters)] if parameters else []
+    return "; ".join([*_facts(view, "to the right"), *more]) + "."
+
+
+def _facts(view: View, time: str) -> list[str]:
+    ops = sum(n.count for n in view.nodes if n.kind in ("op", "fold"))
     folded = sum(n.count for n in view.nodes if n.kind == "fold")
     parts = [f"{ops} operations"]
     if view.steps:
         last = max([view.steps[-1], *(n.span[1] for n in view.nodes if n.span)])
-        parts.append(f"steps {view.steps[0]} to {last}, time to the right")
+        parts.append(f"steps {view.steps[0]} to {last}, time {time}")
     if folded:
         parts.append(f"{folded} of them folded")
-    if parameters:
-        parts.append("parameters " + ", ".join(parameters))
-    return "; ".join(parts) + "."
+    return parts
+
+
+def _smaller(view: View) -> Iterator[View]:
+    """Yield a view and its foldings, for formats that cannot show everything."""
+    yield view
+    yield fold_view(view)
+    yield fold_view(view, keep=(view.steps[:1] + view.steps[-1:]) if view.steps else ())
+    yield unroll(fold_view(view))
 
 
 class _CallableModule(ModuleType):

@@ -7,7 +7,7 @@ from typing import Any
 
 from minigrad.errors import MissingExtraError
 from minigrad.graph.view import View, ViewEdge, ViewNode
-from minigrad.render.labels import edge_key, node_style, node_title, number, shape_text, symbols
+from minigrad.render.labels import edge_key, node_lines, node_style, node_title, step_title, symbols
 from minigrad.render.theme import Theme, theme_named
 
 LONGEST = 16000
@@ -47,9 +47,8 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
     lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in view.nodes if n.step is None]
     for t in steps:
         inside = [n for n in view.nodes if n.step == t]
-        span = next((n.span for n in inside if n.span), None)
         lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
-        lines.append(f"    label={quote(f't = {span[0]} … {span[1]}' if span else f't = {t}')}; labeljust=l;")
+        lines.append(f"    label={quote(step_title(inside))}; labeljust=l;")
         lines.append(f"    color={quote(colours.frame_line)}; bgcolor={quote(colours.frame)};")
         lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
         lines.append("  }")
@@ -75,20 +74,9 @@ def _name(key: str) -> str:
 
 
 def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Theme) -> str:
-    text = [label]
-    if node.kind == "op" and node.name and node.display_name != label:
-        text.append(node.display_name or "")
-    if "shape" in show and node.kind != "fold":
-        text.append(shape_text(node.shape))
-    if node.value:
-        text.append(f"‖·‖ {number(node.value.norm)}")
-    if node.grad:
-        text.append(f"‖∂‖ {number(node.grad.norm)}")
-    if node.kind == "parameter":
-        text[0] = node.name or label
     style = node_style(node)
     attributes = [
-        f"label={quote(chr(10).join(text))}",
+        f"label={quote(chr(10).join(node_lines(node, label, show)))}",
         f"id={quote('n-' + node.key)}",
         f"class={quote(style)}",
         f"tooltip={quote(node_title(node, label))}",

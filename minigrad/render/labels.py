@@ -116,6 +116,26 @@ def node_style(node: ViewNode) -> str:
     }.get(node.op, "op")
 
 
+def node_lines(node: ViewNode, label: str, show: Sequence[str]) -> list[str]:
+    """Return what stands on a node where there is room for several lines: label, name, shape, norms."""
+    lines = [(node.name or label) if node.kind == "parameter" else label]
+    if node.kind == "op" and node.name and node.display_name != label:
+        lines.append(node.display_name or "")
+    if "shape" in show and node.kind != "fold":
+        lines.append(shape_text(node.shape))
+    if node.value:
+        lines.append(f"‖·‖ {number(node.value.norm)}")
+    if node.grad:
+        lines.append(f"‖∂‖ {number(node.grad.norm)}")
+    return lines
+
+
+def step_title(inside: Sequence[ViewNode]) -> str:
+    """Return the title of a frame around nodes of one step: ``t = 3``, or the steps that a fold stands for."""
+    span = next((n.span for n in inside if n.span), None)
+    return f"t = {span[0]} … {span[1]}" if span else f"t = {inside[0].step}"
+
+
 def node_title(node: ViewNode, label: str) -> str:
     """Return one sentence about a node, for tooltips and screen readers."""
     said = node.display_name or label
