@@ -1,13 +1,15 @@
 """Which lane owns an array, and what the array lane needs to know of its namespace.
 
 The compiled lane takes float32 and float64 NumPy arrays. Everything else, and every other array library, runs here: the
-page's formulas evaluated over an array namespace.
+page's formulas evaluated over an array namespace. A tensor lives where its array lives: the array's type says which
+lane does the work, and nothing moves between devices unless it is asked to.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +19,18 @@ import numpy as np
 
 from . import _cpu
 from .errors import DeviceError, DTypeError, MissingExtraError, UsageError
-from .op import LANES, PAGE
+from .op import LANES, PAGE, lane_of
 
 __all__ = [
     "ArrayLane",
     "array_lane",
     "compiled_lane",
+    "device_name",
     "get_default_dtype",
     "get_num_threads",
+    "host",
     "lane_for_device",
+    "seed_lanes",
     "set_default_dtype",
     "set_num_threads",
 ]
@@ -205,7 +210,13 @@ _ERF_FAR = (
 
 
 class ArrayLane:
-    """One array library: its namespace, its device's name, and the conversions that operations need."""
+    """One array library: its namespace, its device's name, and what operations need beside the namespace.
+
+    Attributes:
+        kernels: name of a record -> the lane's own kernel of it. ``kernel.forward(arrays, params)`` returns the value,
+            ``kernel.backward(node, gs, wanted)`` the wanted contributions of a plain sweep, a list of arrays and None;
+            both return None to decline, and the page's formulas do the work.
+    """
 
     def __init__(self, xp: Any, device: str) -> None:
         self.xp = xp
@@ -213,10 +224,21 @@ class ArrayLane:
         self.functions = Functions(xp)
         self.updates: Mapping[str, Callable[[Sequence[Any], Sequence[float]], bool]] = {}
         """Kernels of the page's updates: called with arrays and parameters, they say whether they did the work."""
+        self.kernels: dict[str, Any] = {}
 
     def asarray(self, value: Any) -> Any:
-        """Make an array; Python floats get the default dtype, arrays keep theirs."""
+        """Make an array; Python floats get the default dtype, arrays keep theirs. Only host arrays change the device.
+
+        Raises:
+            DeviceError: an array of another device than the host or this one.
+        """
         if hasattr(value, "dtype"):
+            owner = lane_of(value)
+            if owner is not None and owner is not self and owner is not NUMPY:
+                raise DeviceError(
+                    f"an array on {owner.device} where one on {self.device} is needed; "
+                    f'move it with .to("{self.device}")'
+                )
             return self.xp.asarray(value)
         found = np.asarray(value)
         if found.dtype.kind == "f":
@@ -264,9 +286,17 @@ class ArrayLane:
         """Make an array of zeros."""
         return self.xp.zeros(shape, dtype=dtype)
 
+    def take(self, array: Any, index: Any) -> Any:
+        """Return ``array[index]``; arrays of the index are of this lane.
+
+        Raises:
+            IndexError: a place outside of the array.
+        """
+        return array[index]
+
     def index_add(self, out: Any, index: Any, values: Any) -> Any:
-        """Add `values` at ``out[index]``, repeated indices counting each time; returns `out`."""
-        if _is_basic(index):
+        """Add `values` at ``out[index]``, repeated indices counting each time; returns the sum, which may be `out`."""
+        if is_basic(index):
             out[index] += values
         else:
             np.add.at(out, index, values)
@@ -280,6 +310,42 @@ class ArrayLane:
         """Copy an array to the CPU's memory as a NumPy array, if it is not one already."""
         return np.asarray(array)
 
+    def demand(self, wrong: Any, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` if `wrong`, an array without axes, holds True.
+
+        A device whose queue would have to be waited for may raise it later, when values are next read from it.
+        """
+        if wrong:
+            raise error()
+
+    # -- random numbers --------------------------------------------------------------------------------
+
+    def seed(self, seed: int) -> None:
+        """Restart the lane's random numbers."""
+        self.generator = np.random.default_rng(seed)
+
+    @functools.cached_property
+    def generator(self) -> Any:
+        """The source of the lane's random numbers; made when first asked for, as numpy.random is slow to import."""
+        return np.random.default_rng()
+
+    @property
+    def random_state(self) -> Any:
+        """Where the lane's random numbers stand; setting it brings them back there."""
+        return self.generator.bit_generator.state
+
+    @random_state.setter
+    def random_state(self, state: Any) -> None:
+        self.generator.bit_generator.state = state
+
+    def random(self, shape: tuple[int, ...], dtype: Any = "float64") -> Any:
+        """Draw numbers uniform in [0, 1) where the lane's arrays live."""
+        return np.asarray(self.generator.random(shape), dtype=dtype)
+
+    def normal(self, shape: tuple[int, ...], dtype: Any = "float64") -> Any:
+        """Draw standard normal numbers where the lane's arrays live."""
+        return np.asarray(self.generator.standard_normal(shape), dtype=dtype)
+
 
 @functools.cache
 def _kind(dtype: Any) -> str:
@@ -290,7 +356,8 @@ def _kind(dtype: Any) -> str:
     return "i" if found.kind in "iu" else found.kind
 
 
-def _is_basic(index: Any) -> bool:
+def is_basic(index: Any) -> bool:
+    """Say whether an index has neither arrays nor lists in it."""
     parts = index if type(index) is tuple else (index,)
     return all(
         part is None or part is Ellipsis or (isinstance(part, slice | int) and not isinstance(part, bool))
@@ -313,6 +380,49 @@ class NumPyLane(ArrayLane):
 
 NUMPY = NumPyLane()
 LANES[np.ndarray] = NUMPY
+_seed: list[int] = []  # what lanes that are entered later start with
+
+
+def _cuda_lane() -> ArrayLane:
+    """Return the lane of CuPy's arrays; it is entered when first asked for, or when an array of CuPy is met.
+
+    Raises:
+        MissingExtraError: CuPy is not installed. DeviceError: it is, but does not load, or finds no GPU.
+    """
+    lane = DEVICES.get("cuda")
+    if lane is None:
+        try:
+            cuda = importlib.import_module("._cuda", __package__)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "cupy":
+                raise
+            raise MissingExtraError('device="cuda"', "cuda") from None
+        except ImportError as error:
+            raise DeviceError(f"CuPy is installed but does not load: {error}") from error
+        array_type, lane = cuda.connect(PAGE)
+        DEVICES["cuda"] = LANES[array_type] = lane
+        if _seed:
+            lane.seed(_seed[0])
+    return lane
+
+
+DEVICES: dict[str, ArrayLane] = {"cpu": NUMPY}
+"""Device -> its lane, of those that were entered."""
+LANES.libraries["cupy"] = _cuda_lane
+
+
+def device_name(device: str) -> str:
+    """Return "cpu" or "cuda"; "cuda:0" is the latter.
+
+    Raises:
+        DeviceError: any other.
+    """
+    name, _, number = device.partition(":")
+    if name == "cuda" and number.isdecimal() and int(number) > 0:
+        raise DeviceError(f"{device!r}: one GPU is used, which CUDA_VISIBLE_DEVICES={number} would choose")
+    if device in ("cuda", "cuda:0") or device in DEVICES:
+        return name
+    raise DeviceError(f"unknown device {device!r}; known: cpu, cuda")
 
 
 def lane_for_device(device: str) -> ArrayLane:
@@ -321,11 +431,54 @@ def lane_for_device(device: str) -> ArrayLane:
     Raises:
         DeviceError: an unknown device, or no GPU. MissingExtraError: CuPy is not installed.
     """
-    if device == "cpu":
-        return NUMPY
-    if device.split(":")[0] == "cuda":
-        raise MissingExtraError('device="cuda"', "cuda")
-    raise DeviceError(f"unknown device {device!r}; known: cpu, cuda")
+    name = device_name(device)
+    return _cuda_lane() if name == "cuda" else DEVICES[name]
+
+
+def seed_lanes(seed: int) -> None:
+    """Restart the random numbers of every device."""
+    _seed[:] = [seed]
+    for lane in DEVICES.values():
+        lane.seed(seed)
+
+
+def random_states() -> dict[str, Any]:
+    """Return where the random numbers of every device stand."""
+    return {device: lane.random_state for device, lane in DEVICES.items()}
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Bring the random numbers of devices back to where they stood."""
+    for device, state in states.items():
+        DEVICES[device].random_state = state
+
+
+def as_index(lane: ArrayLane, index: Any) -> Any:
+    """Return an index with arrays of the lane in it, in place of lists and host arrays."""
+    return tuple(_index_part(lane, part) for part in index) if isinstance(index, tuple) else _index_part(lane, index)
+
+
+def _index_part(lane: ArrayLane, part: Any) -> Any:
+    if isinstance(part, np.generic):
+        return part.item()
+    if isinstance(part, list | tuple):
+        part = np.asarray(part)
+        if part.size == 0:
+            part = part.astype(np.int64)
+    return lane.asarray(part) if hasattr(part, "dtype") else part
+
+
+def shared_lane(what: str, arrays: Sequence[Any]) -> ArrayLane | None:
+    """Return the lane that owns all of these arrays; None without any.
+
+    Raises:
+        DeviceError: arrays of two devices.
+    """
+    lanes = {id(lane): lane for lane in map(array_lane, arrays)}
+    if len(lanes) > 1:
+        on = " and ".join(sorted(lane.device for lane in lanes.values()))
+        raise DeviceError(f'{what}: arrays on {on}; move all of them with .to("cuda") or .to("cpu")')
+    return next(iter(lanes.values()), None)
 
 
 def array_lane(array: Any) -> ArrayLane:
@@ -334,10 +487,16 @@ def array_lane(array: Any) -> ArrayLane:
     Raises:
         DTypeError: an object that is no array of a known library.
     """
-    lane = LANES.get(type(array))
+    lane = LANES[type(array)]
     if lane is None:
         raise DTypeError(f"{type(array).__name__} is no array of a known library")
     return lane
+
+
+def host(array: Any) -> Any:
+    """Return an array's values, or a number, as a NumPy array: the one way for values to leave a device."""
+    lane = lane_of(array)
+    return np.asarray(array) if lane is None else lane.to_numpy(array)
 
 
 @contextlib.contextmanager
@@ -358,4 +517,4 @@ def compiled_lane(on: bool) -> Iterator[None]:
 
 def is_array(x: Any) -> bool:
     """Say whether `x` is an array of a known lane (not a tensor)."""
-    return type(x) in LANES
+    return lane_of(x) is not None

@@ -22,7 +22,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ._core import OpBase, TensorBase, data_of, tensor
+from ._core import OpBase, TensorBase, data_of, is_recording, tensor
 from .errors import DeviceError, DTypeError, FormulaError, MinigradError, ShapeError, UsageError, where
 
 if TYPE_CHECKING:
@@ -43,8 +43,27 @@ __all__ = ["LANES", "PAGE", "Op", "Rule", "Update", "elementwise", "general", "h
 
 SAVES_RESULT, SAVES_ALL = 1 << 30, 1 << 29
 
-LANES: dict[type, Any] = {}
-"""Array type -> its array lane; filled by :mod:`minigrad.backend`. The first one takes plain Python values."""
+
+class Lanes(dict[type, Any]):
+    """Array type -> its array lane. The lane of a library that is found there first enters when an array of it is met.
+
+    Attributes:
+        libraries: name of an array library -> what enters its lane here.
+    """
+
+    def __init__(self) -> None:
+        self.libraries: dict[str, Callable[[], Any]] = {}
+
+    def __missing__(self, kind: type) -> Any:
+        enter = self.libraries.get(str(kind.__module__).partition(".")[0])
+        if enter is None:
+            return None
+        enter()
+        return self.get(kind)
+
+
+LANES = Lanes()
+"""Filled by :mod:`minigrad.backend`. The first one takes plain Python values."""
 
 _ALIASES = {"dim": "axis", "keepdim": "keepdims"}  # PyTorch's words beside NumPy's
 
@@ -101,7 +120,7 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def lane_of(array: Any) -> Any:
     """Return the array lane that owns an array; None for anything that is no array of a known lane."""
-    return LANES.get(type(array))
+    return LANES[type(array)]
 
 
 class Rule:
@@ -396,7 +415,7 @@ class Op(OpBase):
                 elif lane is not found:
                     raise DeviceError(
                         f"{self.name}: operands on {lane.device} and on {found.device}; "
-                        f'move one of them with .to("{lane.device}")'
+                        f'move one of them with .to("{found.device}") or .to("{lane.device}")'
                     )
         if lane is None:
             lane = next(iter(LANES.values()))
@@ -437,6 +456,11 @@ class Op(OpBase):
     def forward(self, arrays: list[Any], params: dict[str, Any] | None) -> Any:
         """Compute the value on the array lane."""
         lane = lane_of(arrays[0]) if arrays else next(iter(LANES.values()))
+        kernel = lane.kernels.get(self.name)
+        if kernel is not None:
+            out = kernel.forward(arrays, params)
+            if out is not None:
+                return out
         if self.value_expr is not None:
             # A NumPy scalar among the parameters would lend its dtype to the result.
             numbers = {name: v.item() if hasattr(v, "item") else v for name, v in (params or {}).items()}
@@ -445,10 +469,14 @@ class Op(OpBase):
             out = self.value(lane.xp, *arrays, **(params or {}))  # type: ignore[operator]
         if isinstance(out, tuple):
             return tuple(lane.asarray(part) for part in out)
-        return out if lane_of(out) is lane else lane.asarray(out)
+        return out if lane_of(out) is not None else lane.asarray(out)
 
     def contributions(self, node: Any, gs: list[Any], wanted: list[bool]) -> list[Any]:
         """Return each wanted operand's contribution, as tensors: recorded if the sweep is."""
+        if not is_recording():
+            fused = self._fused_contributions(node, gs, wanted)
+            if fused is not None:
+                return fused
         g: Any = gs[0] if node.n_out == 1 else tuple(gs)
         if self.vjp is not None:
             values = self._resolve(node, {"g": g, "gs": tuple(gs), "wanted": wanted})
@@ -468,6 +496,14 @@ class Op(OpBase):
                     part = PAGE.sum_to(part, node.operand_shape(k))
             out.append(part)
         return out
+
+    def _fused_contributions(self, node: Any, gs: list[Any], wanted: list[bool]) -> list[Any] | None:
+        """Return what the lane's own kernel of this record computes in a plain sweep; None where it has none."""
+        arrays = [None if g is None else data_of(g) for g in gs]
+        lane = lane_of(next(g for g in arrays if g is not None))
+        kernel = lane.kernels.get(self.name)
+        parts = None if kernel is None else kernel.backward(node, arrays, wanted)
+        return None if parts is None else [None if part is None else tensor(part) for part in parts]
 
     def tangents(self, node: Any, arriving: list[Any]) -> list[Any]:
         """Return the results' tangents for the operands' tangents (None where an operand does not move)."""

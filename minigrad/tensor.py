@@ -9,7 +9,17 @@ import numpy as np
 
 from . import _core, _cpu, ops
 from ._core import Recording, TensorBase
-from .backend import ArrayLane, array_lane, get_default_dtype, is_array, lane_for_device
+from .backend import (
+    DEVICES,
+    NUMPY,
+    array_lane,
+    device_name,
+    get_default_dtype,
+    host,
+    is_array,
+    lane_for_device,
+    seed_lanes,
+)
 from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
 from .op import PAGE, Op
 
@@ -96,7 +106,7 @@ class Tensor(TensorBase):
 
     @requires_grad.setter
     def requires_grad(self, on: bool) -> None:
-        if on and self.dtype.kind != "f":
+        if on and self._kind() != "f":
             raise DTypeError(f"only floating tensors have gradients; this one is {self.dtype}")
         _core.set_requires_grad(self, on)
 
@@ -114,6 +124,11 @@ class Tensor(TensorBase):
     def dtype(self) -> Any:
         """Element type, a ``numpy.dtype``."""
         return _core.data_of(self).dtype
+
+    def _kind(self) -> str:
+        """Return "f", "i" or "b"."""
+        data = _core.data_of(self)
+        return array_lane(data).kind(data)
 
     @property
     def size(self) -> int:
@@ -172,7 +187,7 @@ class Tensor(TensorBase):
         return bool((_core.data_of(self) == _core.data_of(value)).any())
 
     def __repr__(self) -> str:
-        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=200)
+        text = np.array2string(host(_core.data_of(self)), separator=", ", prefix="tensor(", threshold=200)
         parts = [text]
         if self.dtype not in (get_default_dtype(), np.dtype("int64"), np.dtype("bool")):
             parts.append(f"dtype={self.dtype}")
@@ -194,7 +209,7 @@ class Tensor(TensorBase):
         return int(self._one())
 
     def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
+        if self._kind() != "i":
             raise TypeError(f"a tensor of {self.dtype} is no index")
         return int(self._one())
 
@@ -204,7 +219,7 @@ class Tensor(TensorBase):
     def _one(self) -> Any:
         if self.size != 1:
             raise ShapeError(f"a tensor of shape {self.shape} has no single value; use .all() or .any() of its numpy()")
-        return self.numpy().reshape(())[()]
+        return host(_core.data_of(self)).reshape(())[()]
 
     def item(self) -> float | int | bool:
         """Return the value of a tensor with one element as a Python number."""
@@ -213,7 +228,7 @@ class Tensor(TensorBase):
 
     def tolist(self) -> Any:
         """Return the values as nested lists of Python numbers."""
-        return self.numpy().tolist()
+        return host(_core.data_of(self)).tolist()
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array that shares the tensor's memory.
@@ -226,9 +241,7 @@ class Tensor(TensorBase):
         """
         data = _core.data_of(self)
         if type(data) is not np.ndarray:
-            if self.device != "cpu":
-                raise DeviceError(f'this tensor lives on {self.device}: copy it with .cpu() (or .to("cpu")) first')
-            return np.asarray(data)
+            raise DeviceError(f'this tensor lives on {self.device}: copy it with .cpu() (or .to("cpu")) first')
         if self.requires_grad and not self.is_leaf:
             data = data.view()
             data.flags.writeable = False
@@ -363,16 +376,20 @@ class Tensor(TensorBase):
     # -- conversions -------------------------------------------------------------------------------
 
     def to(self, target: Any) -> Tensor:
-        """Convert to a dtype or move to a device; the same tensor if nothing changes.
+        """Convert to a dtype or copy to a device; the same tensor if nothing changes. Gradients flow back.
 
         Args:
             target: a dtype ("float64", ``np.float32``), a device ("cpu", "cuda"), or a tensor whose dtype and device to
                 take.
+
+        Raises:
+            DeviceError: no such device, or no GPU. MissingExtraError: CuPy is not installed.
         """
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
-        if isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
-            return self if target == self.device else _move(self, lane_for_device(target))
+        if is_device(target):
+            device = device_name(target)
+            return self if device == self.device else PAGE.to_device(self, device=device)
         dtype = np.dtype(target)
         if dtype == self.dtype:
             return self
@@ -404,7 +421,8 @@ class Tensor(TensorBase):
 
     def clone(self) -> Tensor:
         """Return a copy that gradients flow through."""
-        return self + 0 if self.dtype.kind in "fiu" else as_tensor(self.numpy().copy())
+        copy: Tensor = ops.clone(self)
+        return copy
 
     def contiguous(self) -> Tensor:
         """Return the tensor itself: layouts are the engine's business."""
@@ -414,7 +432,8 @@ class Tensor(TensorBase):
         if not self.is_leaf:
             raise GraphError("only leaf tensors can be copied deeply; detach() the tensor first")
         copy = type(self).__new__(type(self))
-        _core.set_data(copy, _core.data_of(self).copy())
+        data = _core.data_of(self)
+        _core.set_data(copy, array_lane(data).xp.asarray(data, copy=True))
         copy.name = self.name
         copy.requires_grad = self.requires_grad
         memo[id(self)] = copy
@@ -423,7 +442,7 @@ class Tensor(TensorBase):
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_leaf:
             raise GraphError("only leaf tensors can be pickled; detach() the tensor first")
-        return _rebuild, (type(self), self.numpy(), self.requires_grad, self.name)
+        return _rebuild, (type(self), host(_core.data_of(self)), self.requires_grad, self.name, self.device)
 
     # -- shapes, spelled as methods ----------------------------------------------------------------
 
@@ -533,20 +552,17 @@ def _like(value: Any, data: Any) -> Any:
     return value
 
 
-def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool, name: str | None) -> Tensor:
+def is_device(target: Any) -> bool:
+    """Say whether a target of ``to`` names a device, and no dtype."""
+    return isinstance(target, str) and (target in DEVICES or target.partition(":")[0] in ("cpu", "cuda"))
+
+
+def _rebuild(kind: type[Tensor], array: Any, requires_grad: bool, name: str | None, device: str = "cpu") -> Tensor:
     t = kind.__new__(kind)
-    _core.set_data(t, array)
+    _core.set_data(t, lane_for_device(device).asarray(array))
     t.name = name
     t.requires_grad = requires_grad
     return t
-
-
-def _move(x: Tensor, lane: ArrayLane) -> Tensor:
-    moved = _core.tensor(lane.asarray(array_lane(_core.data_of(x)).to_numpy(_core.data_of(x))))
-    if x.requires_grad and x.is_leaf:
-        moved.requires_grad = True
-    moved.name = x.name
-    return moved
 
 
 def _seed(y: Tensor, gradient: Any) -> Tensor:
@@ -561,6 +577,8 @@ def _seed(y: Tensor, gradient: Any) -> Tensor:
             )
         return _core.tensor(lane.xp.ones(y.shape, dtype=data.dtype))
     gradient = as_tensor(gradient)
+    if gradient.device != y.device:
+        raise DeviceError(f'a gradient on {gradient.device} for a tensor on {y.device}: move it with .to("{y.device}")')
     if gradient.shape != y.shape:
         raise ShapeError(f"a gradient of shape {gradient.shape} for a tensor of shape {y.shape}")
     if gradient.dtype != y.dtype:
@@ -599,10 +617,8 @@ def tensor(
     """
     array = _copy_in(data, dtype, requires_grad)
     if device is not None:
-        lane = lane_for_device(device)
-        if array_lane(array) is not lane:
-            array = lane.asarray(array)
-    if requires_grad and array.dtype.kind != "f":
+        array = _on(device, array)
+    if requires_grad and array_lane(array).kind(array) != "f":
         raise DTypeError(f'only floating tensors have gradients; this one is {array.dtype}: pass dtype="float32"')
     return _core.tensor(array, requires_grad, name)
 
@@ -615,7 +631,7 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
         array = np.asarray(data) if plain else data
         lane = array_lane(array)
         wanted = array.dtype if dtype is None else np.dtype(dtype)
-        array = lane.xp.array(array, dtype=wanted, copy=True)
+        array = lane.xp.asarray(array, dtype=wanted, copy=True)
     else:
         try:
             array = np.array(_deep_data(data), copy=True)
@@ -673,29 +689,48 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def from_dlpack(x: Any) -> Tensor:
     """Make a tensor that shares the memory of another library's array, by the DLPack protocol."""
-    return _core.tensor(_supported(np.from_dlpack(x)))
+    kind = int(x.__dlpack_device__()[0])
+    device = {1: "cpu", 2: "cuda", 3: "cpu", 13: "cuda"}.get(kind)  # DLDeviceType: CPU, CUDA, pinned and managed memory
+    if device is None:
+        raise DeviceError(f"an array on a device of DLPack's type {kind}; arrays on the CPU and on CUDA can be shared")
+    return _core.tensor(_supported(lane_for_device(device).xp.from_dlpack(x)))
 
 
-def _made(array: Any, dtype: Any, requires_grad: bool, name: str | None) -> Tensor:
-    array = array.astype(get_default_dtype() if dtype is None else np.dtype(dtype), copy=False)
-    return _core.tensor(array, requires_grad, name)
+def _on(device: str, array: Any) -> Any:
+    """Return an array on a device: it is copied if it lives elsewhere."""
+    lane = lane_for_device(device)
+    return array if array_lane(array) is lane else lane.asarray(host(array))
 
 
-def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+def _dtype(dtype: Any) -> Any:
+    return get_default_dtype() if dtype is None else np.dtype(dtype)
+
+
+def zeros(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
+) -> Tensor:
     """Make a tensor of zeros."""
-    return _made(np.zeros(_spread(shape)), dtype, requires_grad, name)
+    return _core.tensor(lane_for_device(device).zeros(_spread(shape), _dtype(dtype)), requires_grad, name)
 
 
-def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+def ones(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
+) -> Tensor:
     """Make a tensor of ones."""
-    return _made(np.ones(_spread(shape)), dtype, requires_grad, name)
+    return full(_spread(shape), 1, dtype=dtype, device=device, requires_grad=requires_grad, name=name)
 
 
 def full(
-    shape: Any, value: float, *, dtype: Any = None, requires_grad: bool = False, name: str | None = None
+    shape: Any,
+    value: float,
+    *,
+    dtype: Any = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
+    name: str | None = None,
 ) -> Tensor:
     """Make a tensor filled with one number."""
-    return _made(np.full(shape, value), dtype, requires_grad, name)
+    return _core.tensor(lane_for_device(device).xp.full(shape, value, dtype=_dtype(dtype)), requires_grad, name)
 
 
 def zeros_like(x: Tensor) -> Tensor:
@@ -708,29 +743,31 @@ def ones_like(x: Tensor) -> Tensor:
     return _core.tensor(array_lane(_core.data_of(x)).xp.ones_like(_core.data_of(x)))
 
 
-_generator: list[np.random.Generator] = []  # made when first asked for: numpy.random is slow to import
-
-
 def manual_seed(seed: int) -> None:
-    """Restart the random numbers of initialisation, dropout, `randn` and `rand`."""
-    _generator[:] = [np.random.default_rng(seed)]
+    """Restart the random numbers of initialisation, dropout, `randn` and `rand`, on every device.
+
+    Each device draws its own numbers. Initialisation draws on the CPU, so that one seed starts one model anywhere.
+    """
+    seed_lanes(seed)
 
 
 def generator() -> np.random.Generator:
-    """Return the generator that :func:`manual_seed` restarts."""
-    if not _generator:
-        _generator.append(np.random.default_rng())
-    return _generator[0]
+    """Return the CPU's generator, which :func:`manual_seed` restarts."""
+    return NUMPY.generator
 
 
-def randn(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
-    """Make a tensor of standard normal numbers."""
-    return _made(np.asarray(generator().standard_normal(_spread(shape))), dtype, requires_grad, name)
+def randn(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
+) -> Tensor:
+    """Make a tensor of standard normal numbers, drawn where it lives."""
+    return _core.tensor(lane_for_device(device).normal(_spread(shape), _dtype(dtype)), requires_grad, name)
 
 
-def rand(*shape: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
-    """Make a tensor of numbers uniform in [0, 1)."""
-    return _made(np.asarray(generator().random(_spread(shape))), dtype, requires_grad, name)
+def rand(
+    *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
+) -> Tensor:
+    """Make a tensor of numbers uniform in [0, 1), drawn where it lives."""
+    return _core.tensor(lane_for_device(device).random(_spread(shape), _dtype(dtype)), requires_grad, name)
 
 
 # --- recording ------------------------------------------------------------------------------------

@@ -244,6 +244,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "pad": padded,
     "astype": lambda x, dtype: np.array(x.tolist(), dtype=dtype),
     "detach": lambda x: np.array(x.tolist(), x.dtype),
+    "to_device": lambda x, device: np.array(x.tolist(), x.dtype),
     "getitem": lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]],
     "put": scatter,
     "embedding": lambda weight, index: build(
@@ -353,6 +354,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "astype": [((2, 3), {"dtype": "float64"})],
     "detach": [((2, 3), {})],
     "clone": [((2, 3), {})],
+    "to_device": [((2, 3), {"device": "cpu"})],
     "getitem": [
         ((5, 3), {"index": 2}),
         ((5, 3), {"index": (slice(None, None, -2), -1)}),

@@ -31,6 +31,7 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Node, Recording, Tape, TensorBase, data_of, result_of, sweep
+from minigrad.backend import host
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
 from minigrad.graph.view import gate_letter
@@ -236,10 +237,7 @@ def _dtype(tensor: TensorBase) -> np.dtype[Any]:
 
 
 def _array(tensor: Any) -> Array:
-    data = data_of(tensor)
-    if isinstance(data, np.ndarray):
-        return data
-    out: Array = tensor.cpu().numpy()
+    out: Array = host(data_of(tensor))
     return out
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
+from minigrad.backend import array_lane, host, random_states, set_random_states
 from minigrad.errors import GraphError, UsageError
 from minigrad.graph.words import Shown, number
-from minigrad.tensor import generator
 
 __all__ = ["NonFiniteError", "Operand", "Origin", "Provenance", "provenance", "watch_finite"]
 
@@ -259,7 +259,7 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
         while at is not None and id(at) in places:
             route.append(_called(places[id(at)]))
             at = next((n.inputs[j] for n, j, _ in broken if n is at), None)
-        values = np.asarray(g if summed else values)
+        values = host(g) if summed else values
         key = "seed" if summed else "backward"
         operand = None if summed else origin.arguments[k]
         return Origin(key, origin, _what(values), operand, _odd(values), values.size, tuple(operands), tuple(route))
@@ -267,12 +267,12 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
 
 
 def _values(node: TapeNode) -> Array:
-    data = node.value
-    return np.asarray(data.get() if hasattr(data, "get") else data)
+    return host(node.value)
 
 
 def _all_finite(data: Any) -> bool:
-    return data.dtype.kind != "f" or bool(np.isfinite(data).all())
+    lane = array_lane(data)
+    return lane.kind(data) != "f" or bool(lane.xp.all(lane.xp.isfinite(data)))
 
 
 def _finite(node: TapeNode) -> bool:
@@ -288,7 +288,7 @@ def _what(values: Array) -> str:
 
 
 def _operand(name: str, data: Any) -> Operand:
-    values = np.asarray(data.get() if hasattr(data, "get") else data)
+    values = host(data)
     finite = values[np.isfinite(values)].astype(float)
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
     return Operand(name, tuple(values.shape), low, high, _odd(values), int(np.count_nonzero(values == 0)))
@@ -343,7 +343,7 @@ class watch_finite:  # noqa: N801  written as a verb: with watch_finite(paramete
 
     def __call__(self, compute: Callable[[], Any]) -> Any:
         """Run a step's forward computation and return what it returns: a loss or a list of losses."""
-        self._compute, self._random = compute, generator().bit_generator.state
+        self._compute, self._random = compute, random_states()
         result = compute()
         self._losses = list(result) if isinstance(result, list | tuple) else [result]
         if not all(isinstance(loss, TensorBase) for loss in self._losses):
@@ -362,13 +362,13 @@ class watch_finite:  # noqa: N801  written as a verb: with watch_finite(paramete
         if all(_sums_up(_core.data_of(x)) for x in (*self._losses, *grads)):
             self._forget()
             return
-        now = generator().bit_generator.state
+        now = random_states()
         try:
-            generator().bit_generator.state = self._random
+            set_random_states(self._random)
             with Recording(True), Tape() as tape:
                 result = self._compute()
         finally:
-            generator().bit_generator.state = now
+            set_random_states(now)
             self._forget()
         found = provenance(tape, result)
         raise NonFiniteError(str(found) if found else WORDS["not again"], found or None)
@@ -376,5 +376,6 @@ class watch_finite:  # noqa: N801  written as a verb: with watch_finite(paramete
 
 def _sums_up(data: Any) -> bool:
     """Say whether everything is finite, in one pass where it is; finite numbers may still overflow their sum."""
+    xp = array_lane(data).xp
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(data.sum())) or bool(np.isfinite(data).all())
+        return bool(xp.isfinite(xp.sum(data))) or bool(xp.all(xp.isfinite(data)))

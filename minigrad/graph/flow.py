@@ -25,7 +25,7 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
-from minigrad.backend import array_lane
+from minigrad.backend import array_lane, host
 from minigrad.errors import GraphError, UsageError
 from minigrad.graph.words import WIDTH, Shown, Table, number, percent, plain
 
@@ -117,12 +117,13 @@ def _replacing(nodes: Sequence[TapeNode], by: Callable[[TapeNode, Any], Any]) ->
 
 
 def _zeros(g: Any) -> Any:
-    return _core.tensor(np.zeros_like(_core.data_of(g)))
+    data = _core.data_of(g)
+    return _core.tensor(array_lane(data).xp.zeros_like(data))
 
 
 def _host(x: Any) -> Array:
     data = _core.data_of(x)
-    return np.asarray(data.get() if hasattr(data, "get") else data, dtype=np.float64)
+    return np.asarray(host(data), dtype=np.float64)
 
 
 def _like(values: Array, node: TapeNode) -> Any:

@@ -26,7 +26,7 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Tape, TapeNode, TensorBase
-from minigrad.backend import array_lane
+from minigrad.backend import array_lane, host
 from minigrad.errors import GradcheckError, GraphError, UsageError
 from minigrad.graph.words import (
     Report,
@@ -315,7 +315,7 @@ def _under(root: Any) -> list[Any]:
 def as_array(tensor: Any) -> Any:
     """Return a tensor's values as a NumPy array in double precision, in which ledgers add up."""
     data = _core.data_of(tensor)
-    return np.asarray(array_lane(data).to_numpy(data), dtype=np.float64)
+    return np.asarray(host(data), dtype=np.float64)
 
 
 def unwatched(work: Callable[[], T]) -> T:

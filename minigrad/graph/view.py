@@ -25,6 +25,7 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Tape, TensorBase
+from minigrad.backend import host, is_array
 from minigrad.errors import UsageError
 from minigrad.graph.paths import unwatched
 
@@ -362,7 +363,7 @@ def _label(node: Any) -> str:
     if node.name:
         return pretty(node.name) or node.name
     if node.value is not None and node.value.size == 1:
-        return f"{float(np.asarray(node.value).reshape(-1)[0]):.3g}"
+        return f"{float(host(node.value).reshape(-1)[0]):.3g}"
     return "const" if node.kind == "constant" else node.kind
 
 
@@ -394,7 +395,7 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if value is Ellipsis:
         return "..."
-    if isinstance(value, np.ndarray):
+    if is_array(value):
         return f"array of shape {tuple(int(n) for n in value.shape)}"
     return type(value).__name__
 
@@ -404,7 +405,7 @@ def _finite(number: float) -> float | str:
 
 
 def _summary(array: Any, dtype: str) -> Summary:
-    data = np.asarray(array)
+    data = host(array)
     flat = data.reshape(-1).astype(np.float64)
     if not flat.size:
         return Summary(0.0, 0.0, 0.0, 0.0, ())

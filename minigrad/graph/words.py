@@ -14,6 +14,7 @@ import numpy as np
 
 from minigrad import formula
 from minigrad._core import TapeNode
+from minigrad.backend import host
 
 WIDTH = 80
 LONGEST = 32
@@ -53,7 +54,7 @@ class Words:
         if name:
             return latex_name(name) if latex else name
         if node.kind != "op" and node.value is not None and node.value.size == 1:
-            return f"{float(_host(node.value).reshape(())):.4g}"
+            return f"{float(host(node.value).reshape(())):.4g}"
         expr: Any = getattr(node.record, "value_expr", None)
         # One level only: a formula of formulas is longer than what it explains.
         plainly = expr is not None and all(self.name(x) or _number(x) for x in node.inputs)
@@ -132,10 +133,6 @@ def latex_name(name: str) -> str:
     stem, index = (found[1], found[2]) if found else (name, None)
     symbol = stem if len(stem) == 1 else rf"\mathrm{{{_escaped(stem)}}}"
     return symbol if index is None else f"{symbol}_{{{_escaped(index)}}}"
-
-
-def _host(array: Any) -> Any:
-    return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------

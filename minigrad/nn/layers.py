@@ -11,7 +11,7 @@ import numpy as np
 from .. import _core, ops
 from ..backend import array_lane, get_default_dtype
 from ..errors import UsageError
-from ..tensor import Tensor, as_tensor, generator, tensor
+from ..tensor import Tensor, as_tensor, tensor
 from . import init
 from .module import Module, Parameter
 
@@ -117,8 +117,12 @@ class Embedding(Module):
 
 def dropped(x: Tensor, p: float) -> Tensor:
     """Set elements to zero with probability p and scale the others up, so that the mean stays."""
-    keep = (generator().random(x.shape) >= p) / (1 - p) if p < 1 else np.zeros(x.shape)
-    return ops.mul(x, _core.tensor(array_lane(_core.data_of(x)).asarray(keep.astype(x.dtype))))
+    data = _core.data_of(x)
+    lane = array_lane(data)
+    if p == 1:
+        return ops.mul(x, _core.tensor(lane.xp.zeros_like(data)))
+    keep = lane.xp.astype(lane.random(x.shape, data.dtype) >= p, data.dtype)
+    return ops.mul(x, _core.tensor(keep * (1 / (1 - p))))
 
 
 class Dropout(Module):

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..backend import array_lane
 from ..errors import DTypeError, ShapeError, UsageError
-from ..tensor import Tensor, as_tensor, no_grad
+from ..tensor import Tensor, as_tensor, is_device, no_grad
 
 __all__ = ["LoadResult", "Module", "Parameter"]
 
@@ -230,7 +230,7 @@ class Module:
         """
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
-        moves = isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda")
+        moves = is_device(target)
         if not moves and np.dtype(target).kind != "f":
             raise DTypeError(f"modules compute with floats; cannot convert one to {np.dtype(target)}")
         for tensor in [*self.parameters(), *self.buffers()]:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 from .. import _core, ops
 from ..backend import array_lane
 from ..errors import UsageError
-from ..tensor import Tensor, generator, ones_like
+from ..tensor import Tensor, ones_like
 from .activations import Activation, Map, activation, chosen
 from .layers import dropped
 
@@ -85,8 +85,8 @@ def mixed(before: Tensor, after: Tensor, p: float, training: bool) -> Tensor:
     """Keep elements of `before` with probability p; outside of training, return the mean of that."""
     if not training:
         return p * before + (1 - p) * after
-    keep = array_lane(_core.data_of(before)).asarray(generator().random(before.shape) < p)
-    return ops.where(_core.tensor(keep), before, after)
+    data = _core.data_of(before)
+    return ops.where(_core.tensor(array_lane(data).random(before.shape, data.dtype) < p), before, after)
 
 
 class Quiet:

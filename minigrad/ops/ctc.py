@@ -10,8 +10,12 @@ Graves, Fernández, Gomez and Schmidhuber: Connectionist temporal classification
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .._core import data_of, tensor
 from ..errors import DTypeError, ShapeError, UsageError
@@ -54,7 +58,8 @@ def _lattice(
     frames, number, _ = log_probs.shape
     room = targets.shape[1]
     states = 2 * room + 1
-    inside = xp.asarray(within(target_lengths, room))
+    on = lane_of(log_probs)
+    inside = on.asarray(within(target_lengths, room))
     targets = xp.astype(targets, xp.int64)  # small integers may not hold the blank
     symbols = xp.where(inside, targets, xp.full_like(targets, blank))
     pairs = xp.stack([xp.full_like(symbols, blank), symbols], axis=2)
@@ -62,7 +67,7 @@ def _lattice(
     labels = xp.concat([xp.reshape(pairs, (number, states - 1)), last_blank], axis=1)
 
     rows, place = xp.arange(number), xp.arange(states)
-    exits = 2 * xp.asarray(target_lengths, dtype=place.dtype)
+    exits = 2 * on.asarray(np.asarray(target_lengths, dtype=np.int64))
     never = xp.full((number, states), NEVER, dtype=log_probs.dtype)
     nothing = xp.zeros_like(never)
     return Lattice(
@@ -70,7 +75,7 @@ def _lattice(
         labels=labels,
         starts=xp.where(place[None, :] == 0, nothing, never),
         ends=xp.where(place[None, :] == exits[:, None], nothing, never),
-        alive=xp.asarray(within(input_lengths, frames)).T[:, :, None],
+        alive=on.asarray(within(input_lengths, frames)).T[:, :, None],
         exits=(rows, exits),
     )
 
@@ -89,15 +94,19 @@ def _check(xp: Any, log_probs: Any, targets: Any, target_lengths: tuple[int, ...
     classes = log_probs.shape[2]
     if lane_of(targets).kind(targets) != "i":
         raise DTypeError(f"targets holds integers, the numbers of classes, not elements of type {targets.dtype}")
-    inside = xp.asarray(within(target_lengths, targets.shape[1]))
+    inside = lane_of(targets).asarray(within(target_lengths, targets.shape[1]))
     for wrong, error, reason in (
         ((targets < 0) | (targets >= classes), IndexError_, f"none of the classes 0 to {classes - 1}"),
         (targets == blank, UsageError, "the blank, which is no label"),
     ):
-        places = xp.nonzero(wrong & inside)
-        if places[0].shape[0]:
-            n, s = (int(place[0]) for place in places)
-            raise error(f"targets[{n}, {s}] is {int(targets[n, s])}: {reason}")
+        lane_of(targets).demand(
+            xp.any(wrong & inside), functools.partial(_first, xp, targets, wrong & inside, error, reason)
+        )
+
+
+def _first(xp: Any, targets: Any, wrong: Any, error: Callable[[str], Exception], reason: str) -> Exception:
+    n, s = (int(place[0]) for place in xp.nonzero(wrong))
+    return error(f"targets[{n}, {s}] is {int(targets[n, s])}: {reason}")
 
 
 def _ctc(

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .._core import clean_index
+from ..backend import as_index
 from ..errors import DTypeError, ShapeError, UsageError
 from ..op import IndexError_, lane_of, linear
 from ._axes import as_shape, layer, one_axis, pytorch_words, shape_of
 
 
-def _part_on(xp: Any, part: Any) -> Any:
-    if isinstance(part, np.generic):
-        return part.item()
-    if isinstance(part, list | tuple):
-        part = np.asarray(part)
-        if part.size == 0:
-            part = part.astype(np.int64)
-    return xp.asarray(part) if hasattr(part, "dtype") else part
-
-
-def _index_on(xp: Any, index: Any) -> Any:
-    """Return an index with arrays of the namespace in it, in place of lists and other arrays."""
-    return tuple(_part_on(xp, part) for part in index) if isinstance(index, tuple) else _part_on(xp, index)
-
-
 def _getitem(xp: Any, x: Any, index: Any) -> Any:
-    return x[_index_on(xp, index)]
+    lane = lane_of(x)
+    return lane.take(x, as_index(lane, index))
 
 
 def _put(xp: Any, x: Any, index: Any, shape: Any) -> Any:
     lane = lane_of(x)
-    out, index = lane.zeros(as_shape(shape), x.dtype), _index_on(xp, index)
-    place = tuple(out[index].shape)
+    out, index = lane.zeros(as_shape(shape), x.dtype), as_index(lane, index)
+    place = tuple(lane.take(out, index).shape)
     if place != tuple(x.shape):
         raise ShapeError(f"the index selects a part of shape {place}")
     return lane.index_add(out, index, x)
@@ -63,11 +48,15 @@ def _embedding(xp: Any, weight: Any, index: Any) -> Any:
         raise DTypeError(f"the index has elements of type {index.dtype}; integers are needed")
     if not weight.shape:
         raise ShapeError("weight needs an axis to take rows from")
-    rows = weight.shape[0]
+    rows, lane = weight.shape[0], lane_of(weight)
     if index.size:
-        low, high = int(xp.min(index)), int(xp.max(index))
-        if low < 0 or high >= rows:
-            raise IndexError_(f"index {low if low < 0 else high} is outside of the rows of weight, 0 to {rows - 1}")
+        low, high = xp.min(index), xp.max(index)
+
+        def outside() -> Exception:
+            bad = int(low) if int(low) < 0 else int(high)
+            return IndexError_(f"index {bad} is outside of the rows of weight, 0 to {rows - 1}")
+
+        lane.demand((low < 0) | (high >= rows), outside)
     picked = xp.take(weight, xp.reshape(index, (-1,)), axis=0)
     return xp.reshape(picked, (*index.shape, *weight.shape[1:]))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._core import data_of
+from ..backend import array_lane, lane_for_device
 from ..errors import DTypeError, ShapeError, UsageError
 from ..op import general, helper, lane_of, linear
 from ._axes import Shape, as_shape, axes_of, one_axis, plain_axis, shape_of
@@ -431,6 +432,17 @@ def astype(x: Any, dtype: Any) -> Any:
     """
     name = dtype_name(dtype)
     return _astype(x if np.dtype(name).kind == "f" else detach(x), dtype=name)
+
+
+_to_device = linear(
+    "to_device(x; device)",
+    value=lambda xp, x, device, source: lane_for_device(device).asarray(lane_of(x).to_numpy(x)),
+    transpose_x="to_device(g, source)",
+    prepare=lambda operands, device: {"device": device, "source": array_lane(data_of(operands[0])).device},
+    adds=("source",),
+    shapes="(…) -> (…)",
+    doc="Move to another device's memory; a gradient goes back to where it came from.",
+)
 
 
 # --- compositions -----------------------------------------------------------------------------------------------------

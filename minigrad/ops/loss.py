@@ -153,7 +153,8 @@ def _factors(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int) -> An
     if weight is None:
         return xp.astype(keep, x.dtype)
     index = xp.where(keep, target, xp.zeros_like(target))
-    factors = xp.reshape(xp.take(xp.astype(xp.asarray(weight), x.dtype), xp.reshape(index, (-1,))), target.shape)
+    weight = xp.astype(lane_of(x).asarray(weight), x.dtype)
+    factors = xp.reshape(xp.take(weight, xp.reshape(index, (-1,)), axis=0), target.shape)
     return xp.where(keep, factors, xp.zeros_like(factors))
 
 
@@ -169,9 +170,12 @@ def _check_classes(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int)
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(f"weight has one number for each of the {classes} classes, not shape {tuple(weight.shape)}")
     outside = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bool(xp.any(outside)):
+
+    def stranger() -> Exception:
         worst = int(xp.max(xp.where(outside, target, xp.full_like(target, xp.iinfo(target.dtype).min))))
-        raise IndexError_(f"target {worst} is none of the classes 0 to {classes - 1}, nor ignore_index={ignore_index}")
+        return IndexError_(f"target {worst} is none of the classes 0 to {classes - 1}, nor ignore_index={ignore_index}")
+
+    lane_of(x).demand(xp.any(outside), stranger)
 
 
 def _cross_entropy(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:

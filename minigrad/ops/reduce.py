@@ -37,11 +37,17 @@ mean = linear(
     shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Mean over axes, by default all.",
 )
+
+
+def _var(xp: Any, x: Any, axis: Axis, keepdims: bool, correction: float) -> Any:
+    axis = plain_axis(axis)
+    away = x - xp.mean(x, axis=axis, keepdims=True)
+    return xp.sum(away * away, axis=axis, keepdims=keepdims) / float(count(tuple(x.shape), axis) - correction)
+
+
 var = general(
     "var(x; axis=None, keepdims=False, correction=0)",
-    value=lambda xp, x, axis, keepdims, correction: xp.var(
-        x, axis=plain_axis(axis), keepdims=keepdims, correction=correction
-    ),
+    value=_var,
     vjp_x="2 * spread(g, axis, keepdims, x_shape) * (x - mean(x, axis=axis, keepdims=True))"
     " / (count(x_shape, axis) - correction)",
     jvp_x="2 * sum(t * (x - mean(x, axis=axis, keepdims=True)), axis=axis, keepdims=keepdims)"
