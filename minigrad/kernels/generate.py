@@ -32,6 +32,9 @@ def load_page() -> Any:
     core.OpBase = OpBase  # type: ignore[attr-defined]
     core.__getattr__ = lambda name: None  # type: ignore[method-assign]
     sys.modules[core.__name__] = core
+    kernels = types.ModuleType(f"{HOST}._cpu")
+    kernels.__getattr__ = lambda name: dict  # type: ignore[method-assign]  # there are none yet
+    sys.modules[kernels.__name__] = kernels
     for path in sorted((PACKAGE / "ops").glob("*.py")):
         if path.stem != "__init__":
             importlib.import_module(f"{HOST}.ops.{path.stem}")
