@@ -1,4 +1,7 @@
-"""``python -m benchmarks [tape]``: print a table of ratios. One thread unless OMP_NUM_THREADS says otherwise."""
+"""``python -m benchmarks [TABLE ...]``: print tables of ratios. One thread unless OMP_NUM_THREADS says otherwise.
+
+The tables: tape, lstm, cells, steps, train.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,15 @@ import sys
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before anybody imports NumPy
 
-from . import tape  # noqa: E402
+from . import recurrent, tape, train  # noqa: E402
 
-TABLES = {"tape": tape.main}
+TABLES = {
+    "tape": tape.main,
+    "lstm": recurrent.lstm,
+    "cells": recurrent.cells,
+    "steps": recurrent.steps,
+    "train": train.main,
+}
 
 
 def main() -> int:
