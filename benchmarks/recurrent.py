@@ -114,6 +114,8 @@ def with_torch(case: Case, data: dict[str, Any], onednn: bool = True) -> Clock:
 
 
 def with_jax(case: Case, data: dict[str, Any]) -> Clock:
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
     import jax
     import jax.numpy as jnp
 
