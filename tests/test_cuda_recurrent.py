@@ -1,0 +1,210 @@
+"""The GPU's recurrent kernels and loops, run on the CPU, against the units' equations recorded op by op."""
+
+import gc
+import itertools
+
+import numpy as np
+import pytest
+from cuda_serial import SerialDevice
+
+import minigrad as mg
+from minigrad._cuda_recurrent import PLANS, layer_kernels
+
+T, N, I, H, P = 5, 3, 7, 11, 2
+RTOL = {"float32": 2e-5, "float64": 1e-11}
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    return SerialDevice(tmp_path_factory.mktemp("cuda"))
+
+
+class Node:
+    """What a kernel sees of a recorded node."""
+
+    def __init__(self, arrays, params):
+        self.arrays, self.params = arrays, params
+
+    def operand(self, k):
+        return mg.as_tensor(self.arrays[k])
+
+
+def numbers(*shape, seed=0, dtype="float64"):
+    return (0.6 * np.random.default_rng((seed, *shape)).standard_normal(shape)).astype(dtype)
+
+
+def layer_of(kind, dtype, **options):
+    module = {"rnn": mg.nn.RNN, "gru": mg.nn.GRU, "lstm": mg.nn.LSTM}[kind](I, H, dtype=dtype, **options)
+    for k, p in enumerate(module.parameters()):
+        p.data = numbers(*p.shape, seed=k, dtype=dtype)
+    return module
+
+
+def case(kind, dtype, lengths=None, batch_first=False, unbatched=False, cells=False, **options):
+    """Return the layer, its arrays in the order of the record, the record's parameters, and the cotangents."""
+    module = layer_of(kind, dtype, batch_first=batch_first, **options)
+    ways = 2 if options.get("bidirectional") else 1
+    outputs = options.get("proj_size") or H
+    batch = () if unbatched else (N,)
+    time = (*batch, T) if batch_first else (T, *batch)
+    x = numbers(*time, I, seed=90, dtype=dtype)
+    sizes = [outputs, H][: 2 if kind == "lstm" else 1]
+    states = [numbers(ways, *batch, size, seed=91 + k, dtype=dtype) for k, size in enumerate(sizes)]
+    arrays = [x]
+    for way in range(ways):
+        arrays += [s[way] for s in states]
+        arrays += [p.numpy() for name, p in module.named_parameters() if name.endswith("_reverse") == bool(way)]
+    params = {
+        "bias": module.bias,
+        "bidirectional": ways == 2,
+        "batch_first": batch_first and not unbatched,
+        "lengths": lengths,
+        "recompute": 0,
+        "cells": cells,
+        "nonlinearity": options.get("nonlinearity", "tanh"),
+        "projection": bool(options.get("proj_size")),
+        "peepholes": bool(options.get("peepholes")),
+    }
+    gs = [numbers(*time, ways * outputs, seed=95, dtype=dtype)]
+    gs += [numbers(ways, *batch, size, seed=96 + k, dtype=dtype) for k, size in enumerate(sizes)]
+    if cells:
+        gs.append(numbers(*time, ways * H, seed=98, dtype=dtype))
+    return module, arrays, params, gs, states
+
+
+def recorded(module, arrays, params, gs, states, kind):
+    """Return results and gradients of the operands, each operation recorded by itself."""
+    x = mg.tensor(arrays[0], requires_grad=True)
+    hx = [mg.tensor(s, requires_grad=True) for s in states]
+    given = tuple(hx) if kind == "lstm" else hx[0]
+    more = {"return_cells": True} if params["cells"] else {}
+    with mg.Tape():
+        out = module(x, given, lengths=params["lengths"], **more)
+        results = [out[0], *(out[1] if kind == "lstm" else [out[1]]), *out[2:]]
+        loss = sum((y * mg.as_tensor(g)).sum() for y, g in zip(results, gs, strict=True) if g is not None)
+    module.zero_grad()
+    loss.backward()
+    grads, ways = [x.grad], 2 if params["bidirectional"] else 1
+    for way in range(ways):
+        grads += [s.grad[way] for s in hx]
+        grads += [p.grad for name, p in module.named_parameters() if name.endswith("_reverse") == bool(way)]
+    return [y.numpy() for y in results], [g.numpy() for g in grads]
+
+
+def compare(got, wanted, dtype):
+    for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
+        assert a.shape == b.shape, k
+        assert a.dtype == b.dtype == dtype, k
+        np.testing.assert_allclose(a, b, rtol=RTOL[dtype], atol=RTOL[dtype] * (1 + np.abs(b).max()), err_msg=str(k))
+
+
+CASES = [
+    ("rnn", {}),
+    ("rnn", {"nonlinearity": "relu", "bidirectional": True, "lengths": [2, 5, 0]}),
+    ("rnn", {"bias": False, "unbatched": True}),
+    ("gru", {}),
+    ("gru", {"bias": False, "batch_first": True}),
+    ("gru", {"bidirectional": True, "lengths": [5, 1, 3]}),
+    ("lstm", {}),
+    ("lstm", {"bias": False, "cells": True}),
+    ("lstm", {"unbatched": True, "bidirectional": True}),
+    ("lstm", {"peepholes": "diagonal", "lengths": [4, 0, 5], "cells": True}),
+    ("lstm", {"proj_size": P, "lengths": [1, 5, 3], "bidirectional": True}),
+    ("lstm", {"proj_size": P, "peepholes": "diagonal", "batch_first": True, "bidirectional": True, "cells": True}),
+]
+each = pytest.mark.parametrize(("kind", "options"), CASES, ids=[f"{k}-{'-'.join(map(str, o))}" for k, o in CASES])
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_layer_gives_what_its_equations_give(device, kind, options, dtype):
+    module, arrays, params, gs, states = case(kind, dtype, **options)
+    kernel = layer_kernels(device)[kind]
+    results, gradients = recorded(module, arrays, params, gs, states, kind)
+    before = device.captures
+    for _ in range(4):  # a new shape; a plan that is recorded; the same plan again, twice
+        held = dict(params)
+        compare(kernel.forward(arrays, held), results, dtype)
+        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, dtype)
+        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, dtype)
+        held.clear()
+        gc.collect()
+    assert device.captures == before + 2, "one graph forward and one backward"
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_cotangents_that_never_arrived_are_zeros(device, kind):
+    module, arrays, params, gs, states = case(kind, "float64", bidirectional=True)
+    kernel = layer_kernels(device)[kind]
+    for there in itertools.product([True, False], repeat=len(gs)):
+        if not any(there):
+            continue
+        some = [g if yes else None for g, yes in zip(gs, there, strict=True)]
+        _, gradients = recorded(module, arrays, params, some, states, kind)
+        for _ in range(3):
+            held = dict(params)
+            kernel.forward(arrays, held)
+            compare(kernel.backward(Node(arrays, held), some, [True] * len(arrays)), gradients, "float64")
+            held.clear()
+
+
+def test_only_what_is_wanted_is_made(device):
+    module, arrays, params, gs, states = case("lstm", "float64", peepholes="diagonal", bidirectional=True)
+    kernel = layer_kernels(device)["lstm"]
+    _, gradients = recorded(module, arrays, params, gs, states, "lstm")
+    kernel.forward(arrays, params)
+    for k in range(len(arrays)):
+        found = kernel.backward(Node(arrays, params), gs, [j == k for j in range(len(arrays))])
+        assert [g is None for g in found] == [j != k for j in range(len(arrays))]
+        compare([found[k]], [gradients[k]], "float64")
+
+
+def test_two_calls_before_their_backwards_do_not_share_a_plan(device):
+    module, arrays, params, gs, states = case("lstm", "float64")
+    other = [2 * arrays[0] + 1, *arrays[1:]]
+    kernel = layer_kernels(device)["lstm"]
+    for _ in range(2):
+        kernel.forward(arrays, dict(params))
+    one, two = dict(params), dict(params)
+    results = [kernel.forward(arrays, one), kernel.forward(other, two)]
+    for at, held, found in ((other, two, results[1]), (arrays, one, results[0])):
+        wanted, gradients = recorded(module, at, params, gs, states, "lstm")
+        compare(found, wanted, "float64")
+        compare(kernel.backward(Node(at, held), gs, [True] * len(arrays)), gradients, "float64")
+
+
+def test_a_replay_sees_parameters_that_changed_in_place(device):
+    module, arrays, params, gs, states = case("gru", "float64")
+    kernel = layer_kernels(device)["gru"]
+    for factor in (1.0, 0.5, 1.5):
+        for a in arrays[2:]:
+            a *= factor
+        for p, a in zip(module.parameters(), arrays[2:], strict=True):
+            p.data = a.copy()
+        held = dict(params)
+        results, gradients = recorded(module, arrays, params, gs, states, "gru")
+        compare(kernel.forward(arrays, held), results, "float64")
+        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, "float64")
+        held.clear()
+
+
+def test_few_plans_are_kept(device):
+    kernel = layer_kernels(device)["rnn"]
+    for k in range(2 * PLANS):
+        _, arrays, params, _, _ = case("rnn", "float64")
+        arrays[0] = numbers(T + k, N, I)
+        kernel.forward(arrays, params)
+    assert len(kernel.seen) == PLANS
+
+
+@pytest.mark.parametrize("empty", [(0, N, I), (T, 0, I)])
+def test_what_has_no_elements_is_declined(device, empty):
+    _, arrays, params, _, _ = case("lstm", "float64")
+    arrays[0] = np.zeros(empty)
+    arrays[1:3] = [np.zeros((empty[1], H)), np.zeros((empty[1], H))]
+    assert layer_kernels(device)["lstm"].forward(arrays, params) is None
+
+
+def test_other_dtypes_are_declined(device):
+    _, arrays, params, _, _ = case("lstm", "float64")
+    assert layer_kernels(device)["lstm"].forward([a.astype("float16") for a in arrays], params) is None
