@@ -16,7 +16,7 @@ PACKAGE = ROOT / "minigrad"
 FLOORS = [  # the lowest first: a room imports from earlier lines and never from later ones
     ("errors", "files", "formula"),
     ("_core", "op"),
-    ("_cpu", "kernels", "_cuda", "backend"),
+    ("_cpu", "kernels", "_cuda", "_cuda_recurrent", "backend"),
     ("ops",),
     ("tensor", "function", "grad"),
     ("nn", "optim", "losses", "decode", "io"),
@@ -29,6 +29,7 @@ SIDEWAYS = {  # what a room may import from its own floor
     "formula": {"errors"},
     "op": {"_core"},
     "backend": {"_cpu", "_cuda"},
+    "_cuda": {"_cuda_recurrent"},
     "tensor": {"function", "grad"},
     "function": {"tensor", "grad"},
     "grad": {"tensor", "function"},
