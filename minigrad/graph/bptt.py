@@ -396,6 +396,10 @@ class TimeLedger(Shown):
         out: Array = self._terms_at(self._place(t)).sum(axis=0)
         return out
 
+    def ends(self, t: int) -> tuple[TensorBase, TensorBase]:
+        """Return the loss of row t and the parameter: what its routes lead from, and to."""
+        return self._losses[self._place(t)], self._split.leaf
+
     def gate(self, which: str | slice) -> TimeLedger:
         """Return the ledger of some rows of W alone.
 

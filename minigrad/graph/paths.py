@@ -43,7 +43,10 @@ from minigrad.graph.words import (
 )
 from minigrad.op import PAGE
 
-__all__ = ["Edge", "Group", "PathLedger", "Route", "paths"]
+__all__ = ["EVERYTHING", "Edge", "Group", "PathLedger", "Route", "paths"]
+
+EVERYTHING: Any = type("Everything", (), {"__repr__": lambda self: "EVERYTHING"})()
+"""In place of a group's key: all groups. (None is a key.)"""
 
 EXPANSIONS = 10_000
 """After this many partial routes the search for the strongest stops proving that nothing stronger is left."""
@@ -744,7 +747,9 @@ class PathLedger(Report):
             return True, grouping.step(rest, arrow)
 
         asked = self._passing.ends
-        ends = _spread(self._net, self._seed, (asked, grouping.start if asked else None), step)
+        start = (asked, grouping.start if asked else None)
+        ends = _spread(self._net, self._seed, start, step)
+        self._states = start, step, grouping.key
         nothing = np.zeros_like(self.gradient)
         sums: dict[Any, tuple[Any, int]] = {}
         everything, gross = nothing, float(np.linalg.norm(self.gradient))
@@ -829,6 +834,34 @@ class PathLedger(Report):
             if found is None:
                 return
             yield unwatched(partial(self._route, *found))
+
+    def edges(self, key: Any = EVERYTHING) -> list[Edge]:
+        """Return the edges that lie on some route that was asked for, or on one of a group, nearest to `of` first."""
+        start, step, key_of = self._states
+        came: dict[tuple[int, State], list[tuple[State, Arrow]]] = {(id(self._net.of), start): []}
+        states: dict[int, list[State]] = {id(self._net.of): [start]}
+        for node in self._net.nodes:
+            for state in states.get(id(node), ()) if node is not self._net.wrt else ():
+                for arrow in self._net.arrows[id(node)]:
+                    after = step(state, arrow)
+                    if not after[0]:
+                        continue
+                    place = (id(arrow.source), after)
+                    if place not in came:
+                        came[place] = []
+                        states.setdefault(place[0], []).append(after)
+                    came[place].append((state, arrow))
+        goal = id(self._net.wrt)
+        todo = [(goal, s) for s in states.get(goal, ()) if s[0] and (key is EVERYTHING or key_of(s[1]) == key)]
+        seen, found = set(todo), {}
+        while todo:
+            for state, arrow in came[todo.pop()]:
+                found[id(arrow.target), arrow.k] = arrow
+                place = (id(arrow.target), state)
+                if place not in seen:
+                    seen.add(place)
+                    todo.append(place)
+        return [self._net.edge(a) for a in sorted(found.values(), key=lambda a: (-a.target.number, a.k))]
 
     def walk(self) -> Iterator[Route]:
         """Yield all routes one at a time: the strongest first, for as long as the search can prove it (see `paths`)."""

@@ -23,14 +23,18 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import _core
 from minigrad._core import Tape, TensorBase
 from minigrad.backend import host, is_array
 from minigrad.errors import UsageError
+from minigrad.graph.carried import carried, gain
+from minigrad.graph.highlight import lit_edges
+from minigrad.graph.immediate import immediate
+from minigrad.graph.loops import steps_of_loops
 from minigrad.graph.paths import unwatched
 
-SHOW = ("shape", "value", "grad", "local")
-"""What a view can carry, and a picture can print, beyond the operations themselves."""
+SHOW = ("shape", "value", "grad", "local", "gain", "flow")
+"""What a view can carry, and a picture can print, beyond the operations themselves: of a node its shape and the sizes
+of its value and gradient; of an edge ∂⁺ as a formula (local), its size (gain), and the gradient it carries (flow)."""
 
 FORMAT = "minigrad-view/1"
 NUMBERS_KEPT = 64
@@ -51,7 +55,14 @@ _GATE_LETTER = {
 }  # fmt: skip
 _INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(-?\d+)\]?$")
 _SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
-_SHAPERS = frozenset({"getitem", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
+_RAISED = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
+_SHAPERS = frozenset({"getitem", "mT", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
+_SLICE = re.compile(r"^(.+)\[(\w)\]$")
+_FORMULA_INSIDE = 10
+"""A value without a name is called by its formula up to this many characters: tanh(c₃)."""
+
+Key = tuple[int, int, int]
+"""An edge of the tape: source, target, argument."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,10 @@ class ViewNode:
 class ViewEdge:
     """Argument number `argument` of node `target` is the result of node `source`.
 
-    `contribution` is what the reverse sweep sends back along this edge: its share of the gradient of `source`, the
-    gradient of `target` times the local derivative. The shares of all edges that leave a node add up to its gradient.
+    `local` is ∂⁺ in the model's names, `gain` its size. `contribution` is what the reverse sweep sends back along this
+    edge: its share of the gradient of `source`, the gradient of `target` times the local derivative. The shares of all
+    edges that leave a node add up to its gradient. A `cut` edge lets no gradient pass, and a `lit` one lies on a route
+    that was asked for.
     """
 
     source: int
@@ -122,7 +135,16 @@ class ViewEdge:
     local_latex: str | None = None
     carries: str | None = None
     role: str = "data"
+    cut: bool = False
+    gain: float | None = None
     contribution: Summary | None = None
+    lit: bool = False
+    parts: tuple[Key, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The edges of the tape that this one stands for: itself, or several where a fold bundles them."""
+        return self.parts or ((self.source, self.target, self.argument),)
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,8 @@ class View:
     nodes: tuple[ViewNode, ...]
     edges: tuple[ViewEdge, ...]
     show: tuple[str, ...] = ("shape",)
+    notes: tuple[tuple[int, str], ...] = ()
+    """(step, words) that stand in the frame of a step: what it reads, or its share of a gradient."""
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -157,6 +181,7 @@ class View:
         return {
             "format": FORMAT,
             "show": list(self.show),
+            **({"notes": [list(note) for note in self.notes]} if self.notes else {}),
             "nodes": [_record(n) for n in self.nodes],
             "edges": [_record(e) for e in self.edges],
         }
@@ -181,11 +206,10 @@ class View:
             raise UsageError(f"not a view: the format field must say {FORMAT!r}")
         try:
             nodes = tuple(_read_node(n) for n in data["nodes"])
-            edges = tuple(
-                ViewEdge(**{**e, "contribution": _read_summary(e.get("contribution"))}) for e in data["edges"]
-            )
-            return cls(nodes, edges, tuple(data["show"]))
-        except (KeyError, TypeError) as error:
+            edges = tuple(_read_edge(e) for e in data["edges"])
+            notes = tuple((int(t), str(words)) for t, words in data.get("notes", ()))
+            return cls(nodes, edges, tuple(data["show"]), notes)
+        except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"not a view: a record is malformed ({error})") from None
 
 
@@ -207,7 +231,9 @@ def gate_letter(gate: str | None) -> str | None:
 def view_of(
     tape: Any,
     *,
-    show: Iterable[str] = SHOW,
+    show: Iterable[str] = SHOW[:4],
+    notes: Mapping[int, str] | None = None,
+    highlight: Any = None,
     fold_with: Callable[[View], View] | None = None,
     contributions: bool = False,
 ) -> View:
@@ -216,13 +242,16 @@ def view_of(
     Args:
         tape: anything with `.nodes` in creation order, as `minigrad.Tape` has; or a tensor, whose graph then is
             drawn with what the engine kept of it (no names of intermediate values, few values).
-        show: which of `SHOW` to carry; summaries of values and gradients cost a pass over each array.
+        show: which of `SHOW` to carry; summaries of values and gradients cost a pass over each array, gain and flow
+            an evaluation of each rule.
+        notes: for steps, what is written into their frames.
+        highlight: what is lit, as `minigrad.render` takes it.
         fold_with: folds the structure before any array is looked at, so that elided nodes cost nothing.
         contributions: whether edges carry what a backward pass sent along them; costs about one more such pass. Edges
             that no gradient reached, or whose saved values a sweep has freed, carry none.
 
     Raises:
-        UsageError: `show` has an unknown word, or `tape` is no tape.
+        UsageError: `show` has an unknown word, `tape` is no tape, or there is no such route to light.
     """
     show = checked_show(show)
     if isinstance(tape, TensorBase):
@@ -254,10 +283,9 @@ def view_of(
                 shared=node.kind == "parameter" and consumers[node.id] > 1,
             )
         )
-    local = "local" in show
     edges = []
     for node in recorded:
-        latex = getattr(node, "local_latex", None) or ()
+        arguments = node.arguments
         for argument, parent in enumerate(node.inputs):
             if parent.id not in position:
                 continue  # recorded before the tape began to watch: there is nothing to draw it with
@@ -266,18 +294,144 @@ def view_of(
                     source=parent.id,
                     target=node.id,
                     argument=argument,
-                    name=_at(node.arguments, argument) or "",
-                    local=_at(node.local, argument) if local else None,
-                    local_latex=_at(latex, argument) if local else None,
+                    name=_at(arguments, argument) or "",
                     carries=parent.name,
+                    cut=bool(parent.requires_grad) and not node.requires_grad,
                 )
             )
-    view = _with_roles(_with_steps(View(tuple(nodes), tuple(edges), show)))
+    view = _with_roles(once(_with_steps(View(tuple(nodes), tuple(edges), show))))
+    if notes:
+        view = replace(view, notes=tuple(sorted((int(t), str(words)) for t, words in notes.items())))
+    if highlight is not None:
+        keys, said = lit_edges(tape, highlight)
+        view = light(view, keys, said)
     if fold_with is not None:
         view = fold_with(view)
     if "value" in show or "grad" in show:
         view = replace(view, nodes=tuple(_summarised(n, recorded, position, show) for n in view.nodes))
-    return unwatched(lambda: _with_contributions(view, recorded, position)) if contributions else view
+    if contributions or {"local", "gain", "flow"}.intersection(show):
+        view = replace(view, edges=unwatched(lambda: _measured(view, recorded, position, contributions)))
+    return view
+
+
+def _measured(
+    view: View, recorded: list[Any], position: Mapping[int, int], contributions: bool
+) -> tuple[ViewEdge, ...]:
+    """Write on the edges what they do to a gradient; what a fold bundles is added up before it is measured."""
+    contributions |= "flow" in view.show
+    flowing = _flowing(view, recorded, position) if contributions else {}
+    edges = []
+    for e in view.edges:
+        found: dict[str, Any] = {}
+        if e.target >= 0:
+            node = recorded[position[e.target]]
+            if "local" in view.show:
+                found["local"], found["local_latex"] = _immediate(node, e.argument)
+            if "gain" in view.show and node.requires_grad and node.inputs[e.argument].requires_grad:
+                found["gain"] = _rounded(gain(node, e.argument))
+        if contributions:
+            found["contribution"] = _bundled([(key[0], flowing[key]) for key in e.keys if key in flowing])
+        edges.append(replace(e, **found) if found else e)
+    return tuple(edges)
+
+
+def _flowing(view: View, recorded: list[Any], position: Mapping[int, int]) -> dict[Key, Any]:
+    """Return what the last backward pass sent along the edges of the tape that are drawn."""
+    wanted: dict[int, list[int]] = {}
+    for e in view.edges:
+        for _, target, argument in e.keys:
+            wanted.setdefault(target, []).append(argument)
+    flowing: dict[Key, Any] = {}
+    for target, arguments in wanted.items():
+        node = recorded[position[target]]
+        parts = carried(node, [k in arguments for k in range(len(node.inputs))])
+        for k in arguments:
+            if parts[k] is not None:
+                flowing[node.inputs[k].id, target, k] = parts[k]
+    return flowing
+
+
+def _bundled(parts: list[tuple[int, Any]]) -> Summary | None:
+    by_source: dict[int, Any] = {}
+    for source, part in parts:
+        total = by_source.get(source)
+        by_source[source] = part if total is None else total + part
+    arrays = list(by_source.values())
+    if not arrays:
+        return None
+    whole = arrays[0] if len(arrays) == 1 else np.concatenate([array.reshape(-1) for array in arrays])
+    return _summary(whole, str(whole.dtype))
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else float(f"{number:.6g}")
+
+
+def _immediate(node: Any, k: int) -> tuple[str | None, str | None]:
+    """Return ∂⁺ of an edge in the model's names, as text and as LaTeX."""
+    record = getattr(node, "record", None)
+    if record is None:
+        return _at(node.local, k), _at(getattr(node, "local_latex", None) or (), k)
+    names, numbers = {}, {}
+    if not record.variadic:
+        for word, parent in zip(record.operands, node.inputs, strict=False):
+            if parent.kind != "op" and parent.value is not None and parent.value.size == 1 and not parent.requires_grad:
+                numbers[word] = float(host(parent.value).reshape(-1)[0])
+            called = _called(parent)
+            if called:
+                names[word] = called
+    own = _plainly(node.name)
+    if own:
+        names["y"] = own
+    text = immediate(record, k, names, numbers)
+    latex = {word: _as_latex(name) for word, name in names.items()}
+    return text, None if text is None else immediate(record, k, latex, numbers, latex=True)
+
+
+def _called(node: Any) -> str | None:
+    """Return what a value is called in a formula: a letter for a parameter, its name, or a short formula."""
+    if node.kind == "parameter" or (_SLICE.match(node.name or "") and node.op == "getitem"):
+        found = _SLICE.match(node.name or "")
+        letter = parameter_letter(found[1] if found else node.name)
+        return f"{letter}_{found[2]}" if found and not found[2].isdecimal() else letter
+    own = _plainly(node.name)
+    if own or node.kind != "op" or len(node.inputs) != 1:
+        return own
+    inner = _plainly(node.inputs[0].name)
+    formula = f"{node.op}({inner})" if inner and getattr(node.record, "kind", "") == "elementwise" else ""
+    return formula if 0 < len(formula) <= _FORMULA_INSIDE else None
+
+
+def _plainly(name: str | None) -> str | None:
+    shown = pretty(name)
+    return shown if shown and "_" not in shown else None
+
+
+def _as_latex(name: str) -> str:
+    low = re.sub("[₋₀-₉]+", lambda found: "_{" + found[0].translate(_RAISED) + "}", name)
+    return re.sub(r"[A-Za-z]{2,}", lambda found: rf"\mathrm{{{found[0]}}}", low)
+
+
+def parameter_letter(name: str | None) -> str:
+    """Return a textbook's letter for a parameter: W for input weights, U for recurrent ones, b for biases."""
+    text = (name or "").rsplit(".", 1)[-1]
+    if text.startswith("weight_hh"):
+        return "U"
+    if text.startswith("weight"):
+        return "W"
+    if text.startswith("bias"):
+        return "b"
+    return text if text and "_" not in text else "W"
+
+
+def light(view: View, keys: Iterable[Key], said: Mapping[int, str] | None = None) -> View:
+    """Return the view with the edges lit that stand for these edges of the tape, and words in the frames of steps."""
+    wanted = frozenset(keys)
+    edges = tuple(replace(e, lit=True) if wanted.intersection(e.keys) else e for e in view.edges)
+    old = dict(view.notes)
+    for t, words in (said or {}).items():
+        old[t] = f"{old[t]}   {words}" if t in old else words
+    return replace(view, edges=edges, notes=tuple(sorted(old.items())))
 
 
 def checked_show(show: Iterable[str]) -> tuple[str, ...]:
@@ -318,14 +472,127 @@ def fold(
 
 def unroll(view: View) -> View:
     """Return the view with each layer of each step as one block: the recurrent net as textbooks unroll it."""
+    inside = _recurrent_inside(view)
     group: dict[int, str] = {}
     label: dict[str, str] = {}
     for n in view.nodes:
-        inside = next((k for k, part in enumerate(n.scope) if part.startswith("t=")), 0)
-        if n.step is not None and inside and n.kind != "fold":
-            group[n.id] = key = "/".join(n.scope[: inside + 1])
-            label[key] = " ".join(n.scope[:inside])
-    return _quotient(view, group, label)
+        if n.step is None or n.kind == "fold" or n.tap is not None or _is_read(n):
+            continue
+        before = _before_step(n.scope)
+        if before:
+            key, words = f"{'/'.join(before)}/t={n.step}", " ".join(before)
+        elif n.time is not None:
+            continue  # in a step and in no layer: what the model does with its states
+        elif n.id in inside:
+            # steps that were found and not announced: the module is all that is known, if it was one
+            key, words = f"{n.scope[:1]}/t={n.step}", n.scope[0] if n.scope else "cell"
+        else:
+            continue
+        group[n.id], label[key] = key, words
+    sizes = Counter(group.values())
+    return _quotient(view, {i: key for i, key in group.items() if sizes[key] > 1}, label)
+
+
+def _before_step(scope: tuple[str, ...]) -> tuple[str, ...]:
+    return scope[: next((k for k, part in enumerate(scope) if part.startswith("t=")), 0)]
+
+
+def _is_read(node: ViewNode) -> bool:
+    """Whether a node is a piece of a sequence, x₃: an input of its step and no part of a layer."""
+    return node.kind != "op" or (node.op in _SHAPERS and node.name is not None)
+
+
+def _recurrent_inside(view: View) -> set[int]:
+    """Return what lies between the state that a step receives and the one it hands on, and what makes its gates."""
+    step = {n.id: n.step for n in view.nodes}
+    within = [e for e in view.edges if step[e.target] is not None and step[e.source] == step[e.target]]
+    passed = [e for e in view.edges if e.role in ("cell", "hidden") and step[e.source] != step[e.target]]
+    before = {e.source for e in passed if step[e.source] is not None}
+    for e in reversed(within):
+        if e.target in before:
+            before.add(e.source)
+    return before
+
+
+def roll(view: View) -> View:
+    """Return the view with all steps as one: a block for each layer, and its states led back to it as loops.
+
+    What is the same in all steps is one node that stands for all of them; `span` says for which.
+    """
+    view = unroll(view)
+    steps = view.steps
+    if not steps:
+        return view
+    group: dict[int, str] = {}
+    label: dict[str, str] = {}
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for n in view.nodes:
+        if n.step is None or n.tap is not None:
+            continue
+        stem = rolled_name(n.name)
+        kind = (n.label if n.kind == "fold" else n.op, n.kind, _before_step(n.scope), stem)
+        seen[(n.step, *kind)] += 1
+        key = repr((*kind, seen[(n.step, *kind)]))
+        group[n.id], label[key] = key, n.label if n.kind in ("fold", "op") and n.op not in _SHAPERS else stem or n.label
+    step = {n.id: n.step for n in view.nodes}
+    edges = tuple(replace(e, carries=rolled_name(e.carries)) for e in view.edges)
+    rolled = _quotient(replace(view, edges=edges), group, label, lambda e: step[e.source] != step[e.target])
+    nodes = (
+        n if n.step is None or n.kind != "fold" else replace(n, step=steps[0], span=(steps[0], steps[-1]))
+        for n in rolled.nodes
+    )
+    return replace(rolled, nodes=tuple(nodes), notes=())
+
+
+def rolled_name(name: str | None) -> str | None:
+    """Return the name of a value in no step in particular: ``h[3]`` is hₜ."""
+    found = _INDEXED.match(name) if name else None
+    return f"{found[1]}ₜ" if found else name
+
+
+def once(view: View) -> View:
+    """Return the view with slices of parameters that are cut again and again as one node each."""
+    group: dict[int, str] = {}
+    names = {n.id: i for i, n in enumerate(view.nodes)}
+    for n in view.nodes:
+        if n.tap is not None:
+            group[n.id] = repr((n.tap, n.op, sorted(n.params.items(), key=str), n.name))
+    counts = Counter(group.values())
+    group = {i: key for i, key in group.items() if counts[key] > 1}
+    if not group:
+        return view
+    merged = _quotient(view, group)
+    nodes = []
+    for n in merged.nodes:
+        if n.kind == "fold" and (first := view.nodes[names[-1 - n.id]]).tap is not None:
+            n = replace(first, id=n.id, kind="fold", members=n.members, step=None, scope=n.scope)
+        nodes.append(n)
+    return replace(merged, nodes=tuple(nodes))
+
+
+def past_stacks(view: View) -> View:
+    """Return the view with every piece of a stack read from where it came: ``stack(y₀, y₁)[1]`` is y₁.
+
+    A layer gives back the outputs of all steps as one array, of which a model then reads one a step; drawn as computed,
+    each step would wait for the last one.
+    """
+    by_id = {n.id: n for n in view.nodes}
+    pieces: dict[int, dict[int, ViewEdge]] = {}
+    for e in view.edges:
+        if by_id[e.target].op == "stack" and by_id[e.target].params.get("axis", 0) == 0:
+            pieces.setdefault(e.target, {})[e.argument] = e
+    edges = []
+    for e in view.edges:
+        index = by_id[e.target].params.get("index") if by_id[e.target].op == "getitem" else None
+        if isinstance(index, list) and len(index) == 1:
+            index = index[0]
+        of = pieces.get(e.source, {})
+        if isinstance(index, int) and not isinstance(index, bool) and of:
+            piece = of.get(index % len(of))
+            if piece is not None:
+                e = replace(e, source=piece.source, carries=piece.carries, parts=(*piece.keys, *e.keys))
+        edges.append(e)
+    return replace(view, edges=tuple(edges))
 
 
 def columns(view: View) -> dict[int, int | None]:
@@ -438,52 +705,28 @@ def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], s
     )
 
 
-def _with_contributions(view: View, recorded: list[Any], position: dict[int, int]) -> View:
-    parts: dict[int, list[Any]] = {}
-
-    def share(edge: ViewEdge) -> Summary | None:
-        if edge.target < 0:
-            return None
-        if edge.target not in parts:
-            parts[edge.target] = _shares(recorded[position[edge.target]])
-        found = parts[edge.target]
-        part = found[edge.argument] if edge.argument < len(found) else None
-        return None if part is None else _summary(_core.data_of(part), str(part.dtype))
-
-    return replace(view, edges=tuple(replace(e, contribution=share(e)) for e in view.edges))
-
-
-def _shares(node: Any) -> list[Any]:
-    """Return what each operand of a recorded operation gets of its gradient, by the rules of the page."""
-    made = getattr(node, "node", None)
-    if made is None or made.op is None or made.freed:
-        return []
-    gs = [out.grad for out in node.outputs]
-    if all(g is None for g in gs):
-        return []
-    wanted = [parent is not None for parent in made.inputs]
-    parts: list[Any] = made.op.contributions(made, gs, wanted)
-    return parts
-
-
 def _with_steps(view: View) -> View:
     """Give every step the untimed nodes that repeat with it: slices of a sequence, logits, losses, targets."""
-    step = {n.id: n.step for n in view.nodes}
-    by_id = {n.id: n for n in view.nodes}
-    steps = {t for t in step.values() if t is not None}
     parents: dict[int, list[int]] = {n.id: [] for n in view.nodes}
     children: dict[int, list[int]] = {n.id: [] for n in view.nodes}
     for e in view.edges:
         parents[e.target].append(e.source)
         children[e.source].append(e.target)
     tap = _taps(view, parents)
+    view = replace(view, nodes=_with_gates(view, tap, children))
+    step = {n.id: n.step for n in view.nodes}
+    if all(t is None for t in step.values()):
+        step.update(_found_steps(view, parents, tap))
+    by_id = {n.id: n for n in view.nodes}
+    steps = {t for t in step.values() if t is not None}
     if not steps:
-        return replace(view, nodes=tuple(replace(n, tap=tap.get(n.id)) for n in view.nodes))
-    loose = [n.id for n in view.nodes if n.step is None and n.kind != "parameter" and n.id not in tap]
+        return view
+    loose = [n.id for n in view.nodes if step[n.id] is None and n.kind != "parameter" and n.id not in tap]
     for i in loose:
         # a leaf is recorded where it is first used, which makes it part of that step only if nobody else reads it
-        t = by_id[i].time
-        if t is not None and all(step[c] == t for c in children[i]) and not _is_initial(by_id[i]):
+        users = {step[c] for c in children[i]}
+        t = users.pop() if len(users) == 1 and by_id[i].kind != "op" else None
+        if t is not None and not _is_initial(by_id[i]):
             step[i] = t
     fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
 
@@ -525,7 +768,32 @@ def _with_steps(view: View) -> View:
             if step[i] is None and t is not None and len(parents[i]) <= 1:
                 before[i] = t
         moved |= adopt(before)
-    return replace(view, nodes=tuple(replace(n, step=step[n.id], tap=tap.get(n.id)) for n in view.nodes))
+    return replace(view, nodes=tuple(replace(n, step=step[n.id]) for n in view.nodes))
+
+
+def _with_gates(view: View, tap: Mapping[int, int], children: Mapping[int, list[int]]) -> tuple[ViewNode, ...]:
+    """Give slices of parameters their gate: that of what reads them."""
+    by_id = {n.id: n for n in view.nodes}
+
+    def gate_of(n: ViewNode) -> str | None:
+        gates = {by_id[c].gate for c in children[n.id] if c not in tap}
+        return gates.pop() if len(gates) == 1 else None
+
+    return tuple(replace(n, tap=tap[n.id], gate=gate_of(n)) if n.id in tap else n for n in view.nodes)
+
+
+def _found_steps(view: View, parents: Mapping[int, list[int]], tap: Mapping[int, int]) -> dict[int, int]:
+    """Return the steps of loops that opened no scopes: cells called again and again, each after the one before."""
+    by_id = {n.id: n for n in view.nodes}
+    ops = [n.id for n in view.nodes if n.kind == "op" and n.id not in tap]
+    kind = {i: (by_id[i].op, by_id[i].scope) for i in ops}
+    anchors = {}
+    for i in ops:
+        roots = tuple((k, tap.get(p, p)) for k, p in enumerate(parents[i]) if by_id[p].kind == "parameter" or p in tap)
+        if roots:
+            anchors[i] = (*kind[i], roots)
+    small = {i: math.prod(by_id[i].shape) == 1 for i in ops}
+    return steps_of_loops(ops, kind, parents, anchors, small)
 
 
 def _is_initial(node: ViewNode) -> bool:
@@ -542,7 +810,7 @@ def _taps(view: View, parents: dict[int, list[int]]) -> dict[int, int]:
     tap: dict[int, int] = {}
     parameter = {n.id for n in view.nodes if n.kind == "parameter"}
     for n in view.nodes:
-        if n.kind == "op" and n.time is None and n.op in _SHAPERS and len(parents[n.id]) == 1:
+        if n.kind == "op" and n.op in _SHAPERS and len(parents[n.id]) == 1:
             root = tap.get(parents[n.id][0], parents[n.id][0])
             if root in parameter:
                 tap[n.id] = root
@@ -606,39 +874,61 @@ def _layer_of(node: ViewNode) -> str | None:
 
 
 def _gate_of(node: ViewNode) -> str | None:
-    return "/".join(node.scope) if node.gate else None
+    return "/".join(node.scope) if node.gate and node.tap is None else None
 
 
 _NAMED_FOLDS: dict[str, Callable[[ViewNode], str | None]] = {"layer": _layer_of, "gate": _gate_of}
 
 
-def _quotient(view: View, group: Mapping[int, str], label: Mapping[str, str] | None = None) -> View:
+def _quotient(
+    view: View,
+    group: Mapping[int, str],
+    label: Mapping[str, str] | None = None,
+    loops: Callable[[ViewEdge], bool] = lambda edge: False,
+) -> View:
     members: dict[str, list[ViewNode]] = {}
     for n in view.nodes:
         if n.id in group:
             members.setdefault(group[n.id], []).append(n)
-    stands_for = {i: -1 - members[key][0].id for i, key in group.items()}
+    stands_for = {i: _fold_id(members[key][0]) for i, key in group.items()}
     nodes: list[ViewNode] = []
     for n in view.nodes:
         key = group.get(n.id)
         if key is None:
             nodes.append(n)
         elif members[key][0] is n:
-            nodes.append(_folded(-1 - n.id, members[key], (label or {}).get(key)))
+            nodes.append(_folded(_fold_id(n), members[key], (label or {}).get(key)))
     edges: list[ViewEdge] = []
-    seen: set[tuple[int, int, str | None]] = set()  # asked, never listed
-    arguments: Counter[int] = Counter()
+    bundle: dict[tuple[int, int, str | None], list[ViewEdge]] = {}
     for e in view.edges:
         source, target = stands_for.get(e.source, e.source), stands_for.get(e.target, e.target)
-        if source == target:
+        if source == target and not loops(e):
             continue
         if target >= 0:
-            edges.append(replace(e, source=source, target=target))
-        elif (source, target, e.carries) not in seen:
-            seen.add((source, target, e.carries))
-            edges.append(ViewEdge(source, target, arguments[target], carries=e.carries, role=e.role))
-            arguments[target] += 1
+            edges.append(e if source == e.source else replace(e, source=source, parts=e.keys))
+            continue
+        together = bundle.setdefault((source, target, e.carries), [])
+        if not together:
+            edges.append(ViewEdge(source, target, -1, carries=e.carries, role=e.role))
+        together.append(e)
+    arguments: Counter[int] = Counter()
+    for k, e in enumerate(edges):
+        if e.argument < 0:
+            parts = bundle[e.source, e.target, e.carries]
+            edges[k] = replace(
+                e,
+                argument=arguments[e.target],
+                parts=tuple(key for part in parts for key in part.keys),
+                cut=all(part.cut for part in parts),
+                lit=any(part.lit for part in parts),
+            )
+            arguments[e.target] += 1
     return replace(view, nodes=tuple(nodes), edges=tuple(edges))
+
+
+def _fold_id(first: ViewNode) -> int:
+    """Return the identity of a fold by its first member; a fold of folds is called as the first of them."""
+    return first.id if first.id < 0 else -1 - first.id
 
 
 def _folded(id: int, members: list[ViewNode], label: str | None = None) -> ViewNode:
@@ -661,15 +951,18 @@ def _folded(id: int, members: list[ViewNode], label: str | None = None) -> ViewN
         label = f"⋯ {len(steps)} steps"
     else:
         label = f"⋯ {count} operations"
+    alike = {(n.op, n.kind, n.shape) for n in members}
+    op, _, shape = alike.pop() if len(alike) == 1 else ("fold", "", ())
     return ViewNode(
         id=id,
-        op="fold",
+        op=op,
         kind="fold",
         label=label,
         scope=_common([n.scope for n in members]),
         time=None,
         step=steps[0] if steps else None,
         gate=gate,
+        shape=shape,
         requires_grad=any(n.requires_grad for n in members),
         members=tuple((a, b) for a, b in runs),
         span=(steps[0], steps[-1]) if len(steps) > 1 else None,
@@ -685,7 +978,7 @@ def _common(scopes: list[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 _DEFAULTS: dict[type, dict[str, Any]] = {
-    cls: {f.name: f.default if f.default_factory is not dict else {} for f in fields(cls) if f.init}
+    cls: {f.name: f.default if f.default_factory is not dict else {} for f in fields(cls) if f.compare}
     for cls in (ViewNode, ViewEdge, Summary)
 }
 
@@ -713,6 +1006,14 @@ def _read_summary(record: dict[str, Any] | None) -> Summary | None:
     values = {k: float(v) for k, v in record.items() if k != "numbers"}
     numbers = record.get("numbers")
     return Summary(**values, numbers=None if numbers is None else tuple(float(v) for v in numbers))
+
+
+def _read_edge(record: dict[str, Any]) -> ViewEdge:
+    data = dict(record)
+    data["contribution"] = _read_summary(data.get("contribution"))
+    if data.get("gain") is not None:
+        data["gain"] = float(data["gain"])
+    return ViewEdge(**data)
 
 
 def _read_node(record: dict[str, Any]) -> ViewNode:

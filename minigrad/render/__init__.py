@@ -13,7 +13,7 @@ from typing import Any
 
 from minigrad.errors import UsageError
 from minigrad.files import write_whole
-from minigrad.graph.view import View, ViewNode, checked_show, elide, unroll, view_of
+from minigrad.graph.view import View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
 from minigrad.graph.view import fold as fold_view
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
@@ -45,7 +45,7 @@ class Asked:
     title: str | None = None
     arrange: Arrange | None = None
     backward: bool = False
-    highlight: Any = None
+    flow: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,22 @@ class Style:
     shape: Callable[[View], View] = lambda view: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
     can: tuple[str, ...] = ()
-    """Of fold, highlight and backward, what the style takes."""
+    """Of fold, highlight, backward and flow, what the style takes."""
+    whole: bool = False
+    """Whether it shapes all steps itself, so that none are folded before."""
 
 
 def _graph(view: View, asked: Asked) -> Scene:
-    return lay_out(view, show=asked.show, arrange=asked.arrange, title=asked.title)
+    return lay_out(
+        view, show=asked.show, arrange=asked.arrange, title=asked.title, backward=asked.backward, flow=asked.flow
+    )
 
 
+_OVERLAYS = ("highlight", "backward", "flow")
 _STYLES: Mapping[str, Style] = {
-    "graph": Style(_graph, can=("fold",)),
-    "unrolled": Style(_graph, shape=unroll, can=("fold",)),
+    "graph": Style(_graph, shape=past_stacks, can=("fold", *_OVERLAYS)),
+    "unrolled": Style(_graph, shape=lambda view: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
+    "rolled": Style(_graph, shape=lambda view: roll(past_stacks(view)), can=_OVERLAYS, whole=True),
 }
 STYLES = tuple(_STYLES)
 
@@ -116,6 +122,8 @@ def render(
     fold: Fold = None,
     highlight: Any = None,
     backward: bool = False,
+    flow: str | None = None,
+    notes: Mapping[int, str] | None = None,
     scale: float = 1.0,
 ) -> Rendered:
     """Draw a tape or a view.
@@ -123,17 +131,24 @@ def render(
     Args:
         source: a tape, or the `View` of one.
         path: where to write; the ending chooses the format. Without it the picture is only returned.
-        style: ``"graph"``, every operation in one frame a step; ``"unrolled"``, one block a layer and step.
+        style: ``"graph"``, every operation in one frame a step; ``"unrolled"``, one block a layer and step;
+            ``"rolled"``, one block a layer, its states led back to it.
         format: one of `FORMATS`, where the ending of `path` does not say it; SVG if nothing does.
-        show: what stands on nodes and edges: any of shape, value, grad, local.
+        show: what stands on nodes: any of shape, value, grad; and on edges: local, ∂⁺ as a formula, gain, its size,
+            and flow, the norm of the gradient that the edge carries.
         theme: light, dark or print.
         engine: who orders the steps, one of `ENGINES`; the first one installed if not given.
         title: a line above the picture.
         fold: None folds long sequences by themselves, False never; ``"time"``, ``"layer"``, ``"gate"`` or a
             function as in `minigrad.graph.fold`.
-        highlight: a route to light: a path of `minigrad.explain.paths`, or words like
-            ``"loss->weight_hh_l0 by time"``.
-        backward: draw the reverse sweep as well.
+        highlight: what is lit: a route of a path ledger (`minigrad.explain.paths`) or several; a path ledger, all its
+            routes if it is grouped and else the listed ones; a pair (path ledger, key), the routes of that group; a
+            pair (time ledger, t), its row t; or words: ``"loss -> weight_hh_l0 by time"``, all routes and what leaves
+            through each step; ``"… by time 2"``, those that leave in step 2; ``"h[3] -> h[0] top 2"``, the two
+            strongest; ``at 0,2``, ``through A`` and ``avoiding A`` as for paths.
+        backward: draw the reverse sweep as well, from each node that has a gradient to what it was computed from.
+        flow: ``"width"`` or ``"color"`` of an edge follows the norm of the gradient that it carries.
+        notes: for steps, what is written into their frames.
         scale: pixels of a PNG for each pixel of the SVG.
 
     Raises:
@@ -143,7 +158,7 @@ def render(
     if style not in _STYLES:
         raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
     manner = _STYLES[style]
-    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward)):
+    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward), ("flow", flow)):
         if given and option not in manner.can:
             able = [name for name, other in _STYLES.items() if option in other.can]
             instead = f"choose from {', '.join(able)}" if able else "no style does"
@@ -151,12 +166,14 @@ def render(
     theme_named(theme)
     kind = _format(path, format)
     shown = checked_show(show)
+    if flow not in (None, "width", "color"):
+        raise UsageError(f"flow is shown as width or color, not {flow!r}")
     arrange = arranger(engine)
     if not isinstance(fold, str | bool | None) and not callable(fold):
         raise UsageError(f"cannot fold by {fold!r}")
 
     def shorten(view: View) -> View:
-        if fold is False:
+        if fold is False or manner.whole:
             pass
         elif fold is None or fold is True:
             view = fold_view(view) if fold or len(view.steps) > STEPS_SHOWN else view
@@ -169,10 +186,14 @@ def render(
         return view
 
     if isinstance(source, View):
+        if highlight is not None:
+            raise UsageError("a route is found on a tape: give the tape, or light its view with view_of(highlight=…)")
         view = shorten(source)
     else:
-        carried = ("shape", "value", "grad", "local") if kind in ("html", "json") else shown
-        view = view_of(source, show=carried, fold_with=shorten)
+        carried = (*shown, *(("shape", "value", "grad", "local") if kind in ("html", "json") else ()))
+        view = view_of(
+            source, show=carried, notes=notes, highlight=highlight, fold_with=shorten, contributions=flow is not None
+        )
 
     svg, who = None, "none"
     data: str | bytes
@@ -186,7 +207,7 @@ def render(
         facts = "; ".join(_facts(view, "downwards"))
         data = to_text(view, show=shown, title=title, description=facts, ascii=kind == "ascii")
     else:
-        scene = manner.draw(view, Asked(shown, title, arrange, backward, highlight))
+        scene = manner.draw(view, Asked(shown, title, arrange, backward, flow))
         who = scene.engine
         svg = to_svg(scene, theme, _description(view))
         if kind == "png":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter
+from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter, parameter_letter
 
 GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new", "candidate")
 """The order of the gates from left to right."""
@@ -43,23 +43,18 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
     """Return every node's label as a reader would write it, and whether it has subscripts (``W_f x + b``)."""
     by_id = {n.id: n for n in view.nodes}
     feeds: dict[int, dict[int, ViewEdge]] = {}
-    gates: dict[int, set[str]] = {}
     used: dict[int, list[ViewEdge]] = {}
     for e in view.edges:
         used.setdefault(e.source, []).append(e)
         feeds.setdefault(e.target, {})[e.argument] = e
-        letter = gate_letter(by_id[e.target].gate)
-        if letter:
-            gates.setdefault(e.source, set()).add(letter)
     order: dict[int, int] = {}
     out: dict[int, tuple[str, bool]] = {}
     for n in view.nodes:
         label, math = n.label, False
         if n.tap is not None and n.tap in by_id:
-            letters = sorted(gates.get(n.id, ()))
             label = parameter_letter(by_id[n.tap].name)
             order[n.tap] = order.get(n.tap, 0) + 1
-            label, math = f"{label}_{letters[0] if len(letters) == 1 else order[n.tap]}", True
+            label, math = f"{label}_{gate_letter(n.gate) or order[n.tap]}", True
         elif n.op == "getitem" and n.name:
             label = n.display_name or n.name
         elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
@@ -82,30 +77,39 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
     return out
 
 
-def parameter_letter(name: str | None) -> str:
-    """Return a textbook's letter for a parameter: W for input weights, U for recurrent ones, b for biases."""
-    text = (name or "").rsplit(".", 1)[-1]
-    if text.startswith("weight_hh"):
-        return "U"
-    if text.startswith("weight"):
-        return "W"
-    if text.startswith("bias"):
-        return "b"
-    return text if text and "_" not in text else "W"
+def is_block(node: ViewNode) -> bool:
+    """Whether a node stands for several different operations, or for a whole layer: it is drawn large."""
+    return (node.kind == "fold" and node.op == "fold" and not node.gate) or (
+        node.kind == "op" and re.fullmatch(r"(rnn|lstm|gru)(_\w+)?", node.op) is not None
+    )
+
+
+def counted(node: ViewNode) -> str:
+    """Return what a fold stands for, in the space of a box."""
+    if node.op == "fold":
+        return f"{node.count} operations"
+    return f"{node.count} times"
+
+
+def gate_style(gate: str | None) -> str | None:
+    """Return the class of what belongs to a gate."""
+    return {"block": "cell", "candidate": "new"}.get(gate, gate) if gate in GATES else None
 
 
 def node_style(node: ViewNode) -> str:
     """Return the class of a node's box: its kind, or its gate, or what its operation does."""
-    if node.kind == "fold" and node.gate in GATES:
-        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
-    if node.kind != "op":
-        return "leaf" if node.kind == "input" else node.kind
+    if gate_style(node.gate):
+        return gate_style(node.gate) or "op"
+    if node.op == "fold":
+        return "fold"
+    if node.op in ("input", "constant", "parameter"):
+        return "leaf" if node.op == "input" else node.op
     if node.label == "ℒ" or node.name == "loss":
         return "loss"
-    if node.gate in GATES:
-        return {"block": "cell", "candidate": "new"}.get(node.gate, node.gate)
-    if node.op == "getitem" and node.name:
+    if node.op == "getitem" and (node.name or node.kind == "fold"):
         return "leaf"
+    if is_block(node):
+        return "fold"
     return {
         "mul": "mul",
         "add": "add",

@@ -15,7 +15,10 @@ from itertools import permutations
 from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, pretty
 from minigrad.render.labels import (
     GATES,
+    counted,
     edge_key,
+    gate_style,
+    is_block,
     node_style,
     node_title,
     number,
@@ -23,29 +26,54 @@ from minigrad.render.labels import (
     shape_text,
     symbols,
 )
+from minigrad.render.overlay import overlay
 from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve
 from minigrad.render.scene import SMALL, Box, Frame, Point, Rail, Scene, Wire, Words
 from minigrad.render.text import width
 
 LABEL = 11.5
 TINY = 7.5
+NOTE = 9.5
+_LONGEST_NOTE = 48
+_LOOP = 40.0
+"""Pixels beside a block for each value that it hands to itself."""
 _MARGIN = 14.0
 _FRAME_PAD = 14.0
 _HEADER = 20.0
 _HEAD = 15.0
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
-_LONGEST_LOCAL = 24
-"""Longer derivatives are left to tooltips and pages."""
+_LONGEST_LOCAL = 30
+"""Longer derivatives, which only other programs write into a view, end in an ellipsis."""
+_OVERLAID = (
+    ("backward", "gradient, on its way back"),
+    ("cut", "cut: no gradient passes"),
+    ("route", "the routes that were asked for"),
+)
 _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
 
 
 def lay_out(
-    view: View, *, show: Sequence[str] = ("shape",), arrange: Arrange | None = None, title: str | None = None
+    view: View,
+    *,
+    show: Sequence[str] = ("shape",),
+    arrange: Arrange | None = None,
+    title: str | None = None,
+    backward: bool = False,
+    flow: str | None = None,
 ) -> Scene:
-    """Return the scene of a view: the steps side by side if it has any, one plan otherwise."""
-    return _Builder(view, tuple(show), arrange).build(title or "")
+    """Return the scene of a view: the steps side by side if it has any, one plan otherwise.
+
+    Args:
+        view: what to draw.
+        show: what stands on nodes and edges.
+        arrange: who orders the steps; we do if None.
+        title: a line above the picture.
+        backward: whether the reverse sweep is drawn along the edges that carry a gradient.
+        flow: "width" or "color" of the edges follows the contribution that they carry.
+    """
+    return _Builder(view, tuple(show), arrange, backward, flow).build(title or "")
 
 
 @dataclass
@@ -65,8 +93,13 @@ class _Column:
 
 
 class _Builder:
-    def __init__(self, view: View, show: tuple[str, ...], arrange: Arrange | None) -> None:
-        self.view, self.show, self.arrange = view, show, arrange
+    def __init__(
+        self, view: View, show: tuple[str, ...], arrange: Arrange | None, backward: bool, flow: str | None
+    ) -> None:
+        self.view, self.show, self.arrange, self.backward, self.flow = view, show, arrange, backward, flow
+        self.labelled = bool({"local", "gain", "flow"}.intersection(show))
+        # two lines side by side need room for what runs back between them
+        self.pitch = RISER + (4 if self.labelled else 0) + (5 if backward else 0)
         self.nodes = {n.id: n for n in view.nodes}
         self.keys = {n.id: n.key for n in view.nodes}
         self.symbol = symbols(view)
@@ -91,6 +124,7 @@ class _Builder:
     def _sort_out(self) -> None:
         column = columns(self.view)
         steps = self.view.steps
+        self.notes = dict(self.view.notes)
         self.timed = bool(steps)
         self.taps = {n.id: n.tap for n in self.view.nodes if n.tap is not None} if steps else {}
         parameters = [n.id for n in self.view.nodes if n.kind == "parameter"]
@@ -159,10 +193,10 @@ class _Builder:
         below = []
         if node.kind == "op" and node.name and label != node.display_name:
             below.append(node.display_name or "")
-        if "shape" in self.show and node.kind != "fold":
+        if "shape" in self.show and (node.kind != "fold" or not is_block(node)):
             below.append(shape_text(node.shape))
         if node.kind == "fold":
-            below.append(f"{node.count} operations")
+            below.append(counted(node))
         if below:
             lines.append(("  ".join(below), SMALL, "sans", False, "s"))
         if "value" in self.show and node.value:
@@ -247,17 +281,19 @@ class _Builder:
         for wire, ks in enumerate(column.entries.values()):
             for k in ks:
                 e = self.edges[k]
-                block = self.nodes[e.target].kind == "fold" and not self.nodes[e.target].gate
+                block = is_block(self.nodes[e.target])
                 beside = e.role != "hidden" or block
                 entries.append((wire, local[e.target], beside))
-        local_on = "local" in self.show
-        pitch = RISER + 4 if local_on else RISER
+        pitch = self.pitch
         links = []
         for k in inside:
             e = self.edges[k]
             text = self._local(k)
-            size = (round(width(text, TINY) + 6), 12.0) if text else None
+            size = (round(width(text, TINY, math=True) + 6), 12.0) if text else None
             links.append(Link(local[e.source], local[e.target], size))
+        loops_at: dict[int, set[str | None]] = {}
+        for k in column.loops:
+            loops_at.setdefault(self.edges[k].source, set()).add(self.edges[k].carries)
         taps_in: dict[int, int] = {}
         for _, t, _ in entries:
             taps_in[t] = taps_in.get(t, 0) + 1
@@ -270,10 +306,10 @@ class _Builder:
             arguments = len(self.into[i]) - len(climbing)
             need = 9.0 * min(arguments, 12) + (max(lines_in - 1, 0) * pitch + 10 if lines_in else 0) + 6
             hint = (float(GATES.index(n.gate)),) if n.gate in GATES else (1.5,)
-            if n.kind == "fold" and not n.gate:
+            if is_block(n):
                 w, h = max(w, 150.0), max(h, 100.0)
             self.sized[i] = (max(w, need), h)
-            cells.append(Cell(*self.sized[i], hint))
+            cells.append(Cell(*self.sized[i], hint, _LOOP * len(loops_at.get(i, ()))))
         problem = Problem(
             tuple(cells), tuple(links),
             tuple((local[t], max(self._riser_lines(t, ks)) + 1, pitch) for t, ks in column.risers.items()),
@@ -305,6 +341,7 @@ class _Builder:
         self._draw_ceiling()
         self._draw_before()
         self._draw_corridors()
+        overlay(scene, self.view, backward=self.backward, flow=self.flow)
         self._finish()
         return scene
 
@@ -356,7 +393,7 @@ class _Builder:
         self.rows_above = self._ceiling_rows()
         top = _MARGIN + (26.0 if title else 0.0)
         ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 20.0
-        if "local" in self.show:
+        if self.labelled:
             readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
             ceiling_height += 5.0 + 9.0 * max(readers, default=0)
         self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
@@ -367,9 +404,9 @@ class _Builder:
         lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
         self.far_y = self.frame_bottom + 16.0
         locals_room = 0.0
-        if "local" in self.show:
+        if self.labelled:
             texts = [self._local(k) for c in self.columns for ks in c.risers.values() for k in ks]
-            locals_room = max((width(t, TINY) for t in texts), default=0.0) + 8
+            locals_room = max((width(t, TINY, math=True) for t in texts), default=0.0) + 8
         self.locals_room = locals_room
         self.rail_top = self.frame_bottom + lanes + 18.0 + locals_room
         # the left-hand region: chains that lead to a rail, the heads of the rails, then the taps along them
@@ -378,9 +415,20 @@ class _Builder:
         for k, column in enumerate(self.columns):
             x += self._corridor_width(k)
             column.x = x + (_FRAME_PAD if column.frame else 4.0)
-            header = width(self._frame_text(column), 11) + 20 if column.frame else 0
+            header = self._header_width(column) if column.frame else 0
             x += max(column.plan.width + 2 * (_FRAME_PAD if column.frame else 4.0), header)
         self.right = x + (self._corridor_width(len(self.columns)) if self.corridor[-1] else 0.0)
+
+    def _note_text(self, column: _Column) -> str:
+        """What else stands in a frame's headline; a fold of steps has no note of its own."""
+        if any(self.nodes[i].span for i in column.ids):
+            return ""
+        text = self.notes.get(column.time, "") if column.time is not None else ""
+        return text if len(text) <= _LONGEST_NOTE else text[: _LONGEST_NOTE - 1] + "…"
+
+    def _header_width(self, column: _Column) -> float:
+        note = self._note_text(column)
+        return width(self._frame_text(column), 11) + 20 + (width(note, NOTE) + 14 if note else 0)
 
     def _frame_text(self, column: _Column) -> str:
         for i in column.ids:
@@ -527,17 +575,7 @@ class _Builder:
             label, math = self.symbol[t]
             w, h = self._tap_size(t)
             words = (Words(label, self.tap_x[t], self.rail_y[root], 9, "oblique", "middle", "t", math),)
-            letter = label[-1] if math else ""
-            gate = {
-                "f": "forget",
-                "i": "input",
-                "g": "cell",
-                "o": "output",
-                "r": "reset",
-                "z": "update",
-                "n": "new",
-            }
-            style = f"tap {gate.get(letter, 'parameter')}"
+            style = f"tap {gate_style(node.gate) or 'parameter'}"
             box = Box(
                 f"n-{node.key}",
                 self.tap_x[t],
@@ -567,12 +605,22 @@ class _Builder:
             if column.frame:
                 text = self._frame_text(column)
                 left = x0 - _FRAME_PAD
-                w = max(plan.width + 2 * _FRAME_PAD, width(text, 11) + 20)
+                w = max(plan.width + 2 * _FRAME_PAD, self._header_width(column))
                 words = Words(text, left + 9, self.frame_top + 12, 11, "sans", "start", "f")
+                note = self._note_text(column)
+                beside = (Words(note, left + 23 + width(text, 11), words.y, NOTE, "sans", "start", "note"),)
                 folded = any(self.nodes[i].span for i in column.ids)
                 height = self.frame_bottom - self.frame_top
                 scene.frames.append(
-                    Frame(left, self.frame_top, w, height, words, "frame folded" if folded else "frame")
+                    Frame(
+                        left,
+                        self.frame_top,
+                        w,
+                        height,
+                        words,
+                        "frame folded" if folded else "frame",
+                        beside if note else (),
+                    )
                 )
 
             def put(p: Point, x0: float = x0) -> Point:
@@ -588,10 +636,8 @@ class _Builder:
             for n, k in enumerate(column.links):
                 note = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
                 self._wire(k, map(put, plan.routes[n]), "data", square=False, words=note)
-            for k in column.loops:
-                e = self.edges[k]
-                self._wire(k, (self.at[e.source], self.at[e.target]), "data loop", square=False)
-            pitch = RISER + 4 if "local" in self.show else RISER
+            self._draw_loops(column)
+            pitch = self.pitch
             for target, ks in column.risers.items():
                 path = [put(p) for p in plan.risers[column.local[target]]]
                 lines = self._riser_lines(target, ks)
@@ -599,6 +645,30 @@ class _Builder:
                     self._riser(k, path, (n - max(lines) / 2) * pitch)
             for source, way in plan.tops.items():
                 self.top_at[column.ids[source]] = [put(p) for p in way]
+
+    def _draw_loops(self, column: _Column) -> None:
+        """Lead what a block hands to itself, one step later, round its right side; one way for each value."""
+        ways: dict[int, dict[str | None, list[int]]] = {}
+        for k in sorted(column.loops, key=lambda k: (_LEVEL[self.edges[k].role], k)):
+            e = self.edges[k]
+            ways.setdefault(e.source, {}).setdefault(e.carries, []).append(k)
+        entered: dict[int, int] = {}
+        for source, values in ways.items():
+            (x, y), (w, h) = self.at[source], self.sized[source]
+            for j, (carried, ks) in enumerate(values.items()):
+                out = x + w / 2 + _LOOP * (len(values) - j) - 26
+                top = y - h / 2 + h * (j + 0.7) / (2 * len(values) + 0.4)
+                for k in ks:
+                    e = self.edges[k]
+                    (tx, ty), (tw, th) = self.at[e.target], self.sized[e.target]
+                    n = entered[e.target] = entered.get(e.target, 0) + 1
+                    low = ty + th / 2 - th * (n - 0.3) / (2 * len(values) + 0.4) if e.target == source else ty
+                    style = e.role if e.role in ("cell", "hidden") else "data"
+                    label = pretty(carried) or ""
+                    words = (Words(label, out + 7, (top + low) / 2, SMALL + 1, "oblique", "start", f"w {style}"),)
+                    points = ((x + w / 2, top), (out, top), (out, low), (tx + tw / 2, low))
+                    self._wire(k, points, style, words=words if label else ())
+                    self.scene.dots.append((out, (top + low) / 2, "delay"))
 
     def _riser(self, k: int, path: list[Point], shift: float) -> None:
         e = self.edges[k]
@@ -614,13 +684,21 @@ class _Builder:
         self.rail_reach[root] = max(self.rail_reach[root], x)
 
     def _local(self, k: int) -> str:
-        """The local derivative to be printed on an edge, or nothing."""
-        text = pretty_local(self.edges[k].local or "") if "local" in self.show else ""
-        return text if len(text) <= _LONGEST_LOCAL else ""
+        """What is printed on an edge: ∂⁺, how far it can stretch a gradient, and the gradient that it carries."""
+        e = self.edges[k]
+        said = []
+        if "local" in self.show and e.local:
+            text = pretty_local(e.local)
+            said.append(text if len(text) <= _LONGEST_LOCAL else text[: _LONGEST_LOCAL - 1] + "…")
+        if "gain" in self.show and e.gain is not None:
+            said.append(f"×{number(e.gain)}")
+        if "flow" in self.show and e.contribution is not None:
+            said.append(f"δ {number(e.contribution.norm)}")
+        return "  ".join(said)
 
     def _note(self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0) -> tuple[Words, ...]:
         text = self._local(k)
-        return (Words(text, x, y, TINY, "sans", anchor, "l", turn=turn),) if text else ()
+        return (Words(text, x, y, TINY, "sans", anchor, "l", True, turn),) if text else ()
 
     def _wire(
         self,
@@ -643,6 +721,12 @@ class _Builder:
             said.append(f"shape {tuple(source.shape)}".replace(",)", ")") if source.shape else "scalar")
         if e.local:
             said.append(f"∂⁺ {e.local}")
+        if e.gain is not None:
+            said.append(f"stretches a gradient at most {number(e.gain)} times")
+        if e.contribution is not None:
+            said.append(f"norm of the gradient that flows {number(e.contribution.norm)}")
+        if e.cut:
+            said.append("no gradient passes")
         corners = tuple((round(x, 2), round(y, 2)) for x, y in points)
         self.scene.wires.append(
             Wire(edge_key(e, self.keys), corners, style, ", ".join(said), tuple(hops), square, words)
@@ -818,8 +902,7 @@ class _Builder:
         column = self.columns[index]
         if not column.frame:
             return column.plan.width + 4
-        header = width(self._frame_text(column), 11) + 20
-        return max(column.plan.width + 2 * _FRAME_PAD, header) - _FRAME_PAD
+        return max(column.plan.width + 2 * _FRAME_PAD, self._header_width(column)) - _FRAME_PAD
 
     def _start_y(self, run: _Run) -> float:
         if run.far and not run.leaving:
@@ -901,6 +984,17 @@ class _Builder:
         entries += [("line", s, t) for s, t in (("cell", "cell state"), ("hidden", "hidden state")) if s in drawn]
         if "parameter" in drawn:
             entries.append(("line", "parameter r0", "parameter, drawn once"))
+        overlaid = {word for w in scene.wires for word in w.style.split()}
+        entries += [("line", s, t) for s, t in _OVERLAID if s in overlaid]
+        if scene.flow is not None:
+            how, low, high = scene.flow
+            what = "gradient that flows: norm"
+            entries += [
+                ("line", f"data {how}9", f"{what} {number(high)}"),
+                ("line", f"data {how}0", f"{number(low)} or less"),
+            ]
+        if any(style == "delay" for *_, style in scene.dots):
+            entries.append(("delay", "delay", "one step later"))
         styles = {b.style.split()[0] for b in scene.boxes}
         for gate in ("forget", "input", "cell", "output", "reset", "update", "new"):
             gated = any(n.gate == gate for n in self.view.nodes)
@@ -913,13 +1007,13 @@ class _Builder:
             notes.append("‖·‖: norm of the value")
         if "grad" in self.show:
             notes.append("∂: gradient of the loss, ‖∂‖: its norm")
-        if "local" in self.show:
+        if self.labelled:
             notes.append("on an edge: ∂⁺, the local derivative")
         self.legend_extent: list[tuple[str, str, float, float]] = []
         limit = max(self.right, 420.0)
         x, y = _MARGIN, y + 8
         for kind, style, text in [*entries, *(("note", "", n) for n in notes)]:
-            w = width(text, 9.5) + (32 if kind == "line" else 20 if kind == "box" else 0)
+            w = width(text, 9.5) + (32 if kind == "line" else 20 if kind in ("box", "delay") else 0)
             if x + w > limit and x > _MARGIN:
                 x, y = _MARGIN, y + 16
             scene.legend.append((kind, style, x, y))

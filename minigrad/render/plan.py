@@ -27,6 +27,8 @@ class Cell:
     width: float
     height: float
     hint: tuple[float, ...] = ()
+    margin: float = 0.0
+    """Room that it needs at both sides, for lines that lead from it back to it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
     layers = Layers()
     top = max(rank, default=0)
     for i, cell in enumerate(problem.cells):
-        layers.add(rank[i], cell.width, cell.height, _PAD)
+        layers.add(rank[i], cell.width, cell.height, _PAD + cell.margin)
     while len(layers.rows) <= top:
         layers.rows.append([])
     chains, label_item = _cut_links(problem, rank, layers)
@@ -339,9 +341,10 @@ def _finish(
     for k, link in enumerate(problem.links):
         port = x[link.target] + offset["link", k, link.target]
         _straighten(layers, order, x, chains[k], [port, x[link.source]])
-    left = min((x[i] - layers.width[i] / 2 for i in range(len(x))), default=0.0)
+    margin = [cell.margin for cell in problem.cells] + [0.0] * (len(x) - count)
+    left = min((x[i] - layers.width[i] / 2 - margin[i] for i in range(len(x))), default=0.0)
     x = [v - left for v in x]
-    width = max((x[i] + layers.width[i] / 2 for i in range(len(x))), default=0.0)
+    width = max((x[i] + layers.width[i] / 2 + margin[i] for i in range(len(x))), default=0.0)
 
     # rows from the bottom up; a gap is as high as its lanes and its slanted lines need
     lanes: dict[int, list[int]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minigrad.render.text import width
 
@@ -78,6 +78,10 @@ class Wire:
     arrow: bool = True
     classes: tuple[str, ...] = ()
 
+    def styled(self, word: str) -> Wire:
+        """Return the wire with one more word to its style; the last one decides on the arrow head."""
+        return replace(self, style=f"{self.style} {word}")
+
 
 @dataclass(frozen=True)
 class Rail:
@@ -100,6 +104,7 @@ class Frame:
     height: float
     words: Words
     style: str = "frame"
+    notes: tuple[Words, ...] = ()
 
 
 @dataclass
@@ -117,5 +122,8 @@ class Scene:
     words: list[Words] = field(default_factory=list)
     legend: list[tuple[str, str, float, float]] = field(default_factory=list)
     engine: str = "own"
+    flow: tuple[str, float, float] | None = None
+    """How the gradient that flows is shown (width or color), and between which sizes."""
+    lit: bool = False
     description: str = ""
     """What a screen reader says of the whole picture, where the view alone does not say it."""

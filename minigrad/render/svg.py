@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from minigrad.render.scene import Box, Scene, Wire, Words
 from minigrad.render.text import runs, subscript_size
@@ -13,6 +14,7 @@ from minigrad.render.theme import style_sheet
 _CORNER = 9.0
 _HOP = 4.5
 _ARROWS = ("data", "cell", "hidden", "r0", "r1", "r2", "r3", "r4", "r5")
+_OVERLAYS = ("route", "cut")
 _CHART_ARROWS = ("forward", "lag", "peephole", "highway", "backward")
 
 
@@ -34,7 +36,7 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     for f in scene.frames:
         parts.append(
             f'<rect class="{f.style}" x="{_n(f.x)}" y="{_n(f.y)}" width="{_n(f.width)}" '
-            f'height="{_n(f.height)}" rx="4"/>' + _text(f.words)
+            f'height="{_n(f.height)}" rx="4"/>' + _text(f.words) + "".join(map(_text, f.notes))
         )
     parts.append('</g><g class="rails">')
     for r in scene.rails:
@@ -43,7 +45,11 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts += [_wire(wire) for wire in scene.wires]
     parts.append('</g><g class="dots">')
     for cx, cy, style in dict.fromkeys((_n(x), _n(y), style) for x, y, style in scene.dots):
-        parts.append(f'<circle class="dot {style}" cx="{cx}" cy="{cy}" r="2.2"/>')
+        if style == "delay":
+            x, y = _n(float(cx) - 4), _n(float(cy) - 4)
+            parts.append(f'<rect class="delay" x="{x}" y="{y}" width="8" height="8"/>')
+        else:
+            parts.append(f'<circle class="dot {style}" cx="{cx}" cy="{cy}" r="2.2"/>')
     parts.append('</g><g class="nodes">')
     parts += [_box(box) for box in scene.boxes]
     parts.append('</g><g class="words">')
@@ -53,6 +59,8 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     for kind, style, x, y in scene.legend:
         if kind == "line":
             parts.append(f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>')
+        elif kind == "delay":
+            parts.append(f'<rect class="delay" x="{_n(x + 4)}" y="{_n(y - 4)}" width="8" height="8"/>')
         elif kind == "box":
             parts.append(
                 f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>'
@@ -73,7 +81,7 @@ def _n(value: float) -> str:
 
 def _arrow(style: str) -> str:
     last = style.split()[-1]
-    return last if last in _ARROWS or last in _CHART_ARROWS else "data"
+    return last if last in _ARROWS or last in _CHART_ARROWS or last in _OVERLAYS else "data"
 
 
 def _markers(scene: Scene) -> list[str]:
@@ -82,7 +90,7 @@ def _markers(scene: Scene) -> list[str]:
         _arrow(style)
         for style in [w.style for w in scene.wires] + [entry[1] for entry in scene.legend if entry[0] == "line"]
     }
-    return [*_ARROWS, *(name for name in _CHART_ARROWS if name in used)]
+    return [*_ARROWS, *(name for name in (*_CHART_ARROWS, *_OVERLAYS) if name in used)]
 
 
 def _marker(name: str) -> str:
@@ -93,7 +101,7 @@ def _marker(name: str) -> str:
             f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
             '<path d="M0.5 0.8L9.5 4L0.5 7.2Z"/></marker>'
         )
-    size = 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
+    size = 12 if name == "route" else 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
     return (
         f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
         f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
@@ -107,6 +115,16 @@ def _wire(wire: Wire) -> str:
         f'<path class="{" ".join(dict.fromkeys(["e", wire.style, wire.key, *wire.classes]))}" id="{wire.key}" d="{d}"'
         + (f' marker-end="url(#a-{_arrow(wire.style)})"' if wire.arrow else "")
         + f"><title>{escape(wire.title)}</title></path>"
+        + (_slashes(wire) if "cut" in wire.style.split() else "")
+    )
+
+
+def _slashes(wire: Wire) -> str:
+    """Two strokes across the longest part of a wire: the gradient ends here."""
+    (ax, ay), (bx, by) = max(pairwise(wire.points), key=lambda part: math.dist(*part))
+    x, y = (ax + bx) / 2, (ay + by) / 2
+    return "".join(
+        f'<path class="slash" d="M{_n(x + d - 3)} {_n(y + 6)}L{_n(x + d + 3)} {_n(y - 6)}"/>' for d in (-3, 3)
     )
 
 

@@ -44,6 +44,9 @@ class Theme:
     grad: str
     peephole: str
     backward: str
+    lit: str
+    faint: str
+    strong: str
     rails: tuple[str, ...]
     fills: Mapping[str, str]
 
@@ -53,18 +56,21 @@ THEMES: Mapping[str, Theme] = {
         paper="#ffffff", ink="#111418", soft="#5a6472", frame="#f7f9fd", frame_line="#b4c0d0", line="#1a1d21",
         cell="#cf3f55", hidden="#1565c0", loss="#b3203a", value="#1b5e3a", grad="#8e2442",
         peephole="#0a66c2", backward="#b34700",
+        lit="#d55e00", faint="#c9d3e2", strong="#7a1050",
         rails=("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"), fills=_GATE_FILLS["light"],
     ),
     "dark": Theme(
         paper="#14171c", ink="#eef1f5", soft="#9aa7b8", frame="#1b2028", frame_line="#3d4859", line="#d5dae2",
         cell="#ff6b81", hidden="#64b5f6", loss="#ff8a9b", value="#7fd6a4", grad="#ff9db3",
         peephole="#64b5f6", backward="#ffb060",
+        lit="#ffb000", faint="#3a4352", strong="#ff9ec4",
         rails=("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"), fills=_GATE_FILLS["dark"],
     ),
     "print": Theme(
         paper="#ffffff", ink="#000000", soft="#333333", frame="#ffffff", frame_line="#777777", line="#000000",
         cell="#000000", hidden="#000000", loss="#000000", value="#000000", grad="#000000",
         peephole="#000000", backward="#000000",
+        lit="#000000", faint="#c8c8c8", strong="#000000",
         rails=("#555555",) * 6, fills=_PRINT,
     ),
 }  # fmt: skip
@@ -99,13 +105,34 @@ def style_sheet(name: str) -> str:
         f".mg .dot.cell,.mg .a-cell{{fill:{t.cell}}}.mg .dot.hidden,.mg .a-hidden{{fill:{t.hidden}}}",
         f".mg .dot.data,.mg .a-data{{fill:{t.line}}}.mg .rail.data{{stroke:{t.line}}}",
     ]
-    rules += _chart_rules(t)
+    rules += _chart_rules(t) + _overlay_rules(t)
     for kind, fill in t.fills.items():
         rules.append(f".mg .n.{kind} .b{{fill:{fill}}}")
     rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t.loss}}}")
     for k, colour in enumerate(t.rails):
         rules.append(f".mg .r{k}{{stroke:{colour}}}.mg .dot.r{k},.mg .a-r{k}{{fill:{colour};stroke:none}}")
     return "\n".join(rules)
+
+
+def _overlay_rules(t: Theme) -> list[str]:
+    """What is lit, cut, dimmed, or as wide or dark as the gradient that flows."""
+    rules = [
+        f".mg .e.route{{stroke:{t.lit};stroke-width:3;stroke-dasharray:none}}.mg .a-route{{fill:{t.lit}}}",
+        f".mg .n.route .b{{stroke:{t.lit};stroke-width:2.4}}.mg .rail.route{{stroke:{t.lit};stroke-width:2.4}}",
+        ".mg .aside{opacity:.3}",
+        f".mg .e.cut{{stroke-dasharray:5 4;stroke-width:1.2}}.mg .slash{{stroke:{t.loss};stroke-width:1.8;fill:none}}",
+        f".mg .a-cut{{fill:{t.line}}}.mg .note{{fill:{t.soft}}}.mg .delay{{fill:{t.ink}}}",
+    ]
+    for level in range(10):
+        share = level / 9
+        rules.append(f".mg .e.width{level}{{stroke-width:{0.5 + 5.5 * share**1.5:.2f};stroke-dasharray:none}}")
+        rules.append(f".mg .e.color{level}{{stroke:{_mixed(t.faint, t.strong, share)};stroke-width:{1 + share:.2f}}}")
+    return rules
+
+
+def _mixed(a: str, b: str, share: float) -> str:
+    parts = [(int(a[k : k + 2], 16), int(b[k : k + 2], 16)) for k in (1, 3, 5)]
+    return "#" + "".join(f"{round(p + (q - p) * share):02x}" for p, q in parts)
 
 
 def _chart_rules(t: Theme) -> list[str]:
