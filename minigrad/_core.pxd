@@ -22,6 +22,7 @@ cdef class Node:
     cdef PyObject *op                # OpBase, owned
     cdef PyObject *params            # dict, owned, or NULL
     cdef PyObject *scope             # str, owned, or NULL
+    cdef PyObject *reserve           # what a kernel's forward kept for its backward, owned, or NULL
     cdef PyObject **parents          # n_in Nodes, owned; NULL where no gradient flows
     cdef PyObject **saved            # n_in operands' arrays, then the results'; owned; NULL where no rule needs them
     cdef int *outs                   # which result of the parent the operand was
@@ -52,6 +53,8 @@ cdef inline int operand_dims(Node node, int k, Py_ssize_t **dims) noexcept:
 cdef class Kernel:
     """One op on the compiled lane. Both methods may decline (None, 0): the array lane then does the work."""
     cdef object forward(self, PyObject **xs, int n, object params)
+    # The same where the call is recorded; what backward needs beside operands and results is put into reserve, owned.
+    cdef object forward_kept(self, PyObject **xs, int n, object params, PyObject **reserve)
     # saved: what the node saved, held by the caller. gs: cotangents, one per result. targets[k]: the slot that takes
     # operand k's contribution, or NULL.
     cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1

@@ -12,6 +12,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject, PyObject_TypeCheck, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcpy
 
 import re
 import weakref
@@ -38,6 +39,7 @@ cdef extern from "Python.h":
     void PyObject_GC_Track(PyObject *)
     int PyObject_GC_IsTracked(PyObject *)
     Py_ssize_t Py_REFCNT(PyObject *)
+    void Py_XINCREF(PyObject *)
     PyTypeObject *Py_TYPE(PyObject *)
 
 cdef enum:
@@ -121,6 +123,7 @@ cdef class Node:
         drop(&self.op)
         drop(&self.params)
         drop(&self.scope)
+        drop(&self.reserve)
         if self.n_in > INLINE_OPERANDS or self.n_out > 1:
             free(self.parents)
             free(self.saved)
@@ -182,8 +185,9 @@ cdef class Node:
         check_place(self, k, self.n_in)
         if self.saved == NULL or self.saved[k] == NULL:
             return None
-        parent = <Node> self.parents[k] if self.parents[k] != NULL else None
-        return wrap_node(<object> self.saved[k], parent, self.outs[k])
+        if self.parents[k] == NULL:
+            return wrap(<object> self.saved[k])
+        return known(<object> self.saved[k], <Node> self.parents[k], self.outs[k])
 
     def operand_shape(self, int k):
         check_place(self, k, self.n_in)
@@ -315,6 +319,7 @@ cdef int forget(Node node) except -1:
     if node.saved != NULL:
         for k in range(node.n_in + node.n_out):
             drop(&node.saved[k])
+    drop(&node.reserve)
     if node.op != NULL and (<OpBase> node.op).frees_params:
         drop(&node.params)
     node.flags |= FREED
@@ -389,7 +394,7 @@ cdef int check_unchanged(Node node) except -1:
         entry = changes.get(id(owner_of(<object> node.saved[k])))
         if entry is not None and entry[1] > node.number:
             op = <object> node.op
-            what = f"operand '{op.operand_name(k)}'" if k < node.n_in else "result"
+            what = f"operand '{op.operand_word(k, node_params(node))}'" if k < node.n_in else "result"
             if k < node.n_in and node.parents[k] != NULL and (<Node> node.parents[k]).extra is not None:
                 if (<Node> node.parents[k]).extra.name:
                     what += f" (tensor '{(<Node> node.parents[k]).extra.name}')"
@@ -431,6 +436,14 @@ cdef inline TensorBase wrap_node(object data, Node node, int out):
     cdef TensorBase t = wrap(data)
     t._node = node
     t._out = out
+    return t
+
+
+cdef TensorBase known(object data, Node node, int out):
+    """A node's result as a tensor, under its name if it is a leaf."""
+    cdef TensorBase t = wrap_node(data, node, out)
+    if node.flags & LEAF and node.extra is not None:
+        t._name = node.extra.name
     return t
 
 
@@ -606,6 +619,7 @@ cdef inline object binary(int which, object a, object b):
 
 cdef enum:
     STACK = 8
+    MANY = 24
 
 
 cdef object apply(OpBase op, PyObject **xs, int n, object params):
@@ -613,6 +627,7 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
     cdef PyObject *stack[STACK]
     cdef PyObject **datas = stack
     cdef object out = None, keep = None
+    cdef PyObject *reserve = NULL
     cdef int k, strangers = 0
     cdef bint graph = False
     cdef TensorBase t
@@ -635,6 +650,7 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
                     strangers += 2
             else:
                 strangers += 1
+        graph = graph and mg_here.recording
         if op.compiled is not None:
             if strangers == 1 and n == 2:             # a tensor and a scalar
                 k = 0 if datas[0] == NULL else 1
@@ -644,7 +660,7 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
                     datas[k] = <PyObject *> keep
                     strangers = 0
             if strangers == 0:
-                out = op.compiled.forward(datas, n, params)
+                out = run_kernel(op, datas, n, params, &reserve, graph)
         if out is None:
             if strangers == 0 and lane.uniform(datas, n):
                 keep = [<object> datas[k] for k in range(n)]
@@ -657,21 +673,29 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
                     datas[k] = <PyObject *> (<list> keep)[k]
                     strangers += Py_TYPE(datas[k]) != lane_type
                 if op.compiled is not None and strangers == 0:
-                    out = op.compiled.forward(datas, n, params)
+                    out = run_kernel(op, datas, n, params, &reserve, graph)
             if out is None:
                 out = (<object> op).forward(keep, params)
-        return record(op, xs, datas, n, params, out, graph and mg_here.recording)
+        return record(op, xs, datas, n, params, out, &reserve, graph)
     except Exception as error:
         (<object> op).fail(error, [<object> xs[k] for k in range(n)], params, here())
         raise
     finally:
+        drop(&reserve)
         for k in range(n):
             drop(&datas[k])
         if datas != stack:
             free(datas)
 
 
-cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object params, object out, bint graph):
+cdef inline object run_kernel(OpBase op, PyObject **datas, int n, object params, PyObject **reserve, bint graph):
+    if graph:
+        return op.compiled.forward_kept(datas, n, params, reserve)
+    return op.compiled.forward(datas, n, params)
+
+
+cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object params, object out, PyObject **reserve,
+                   bint graph):
     cdef bint several = type(out) is tuple
     cdef int n_out = len(<tuple> out) if several else 1
     cdef int k, j
@@ -706,15 +730,16 @@ cdef object record(OpBase op, PyObject **xs, PyObject **datas, int n, object par
                 if mask & bit and op.arity >= 0 or mask & SAVES_ALL:
                     Py_INCREF(<object> datas[k])
                     node.saved[k] = datas[k]
-            if several:
+            if n_out > 1:
                 set_shapes(node, [tuple(o.shape) for o in <tuple> out])
             else:
-                set_shape(node, out)
+                set_shape(node, (<tuple> out)[0] if several else out)
             if mask & SAVES_RESULT:
                 for j in range(n_out):
                     result = (<tuple> out)[j] if several else out
                     Py_INCREF(result)
                     node.saved[n + j] = <PyObject *> result
+            node.reserve, reserve[0] = reserve[0], NULL
     if several:
         result = tuple([wrap_node(o, node, j) for j, o in enumerate(<tuple> out)])
     else:
@@ -777,10 +802,24 @@ cdef class OpBase:
         finally:
             free(many)
 
+    def run(self, tuple operands, dict params):
+        """Apply to operands with complete parameters, without the binding of a call."""
+        cdef Py_ssize_t n = len(operands)
+        cdef PyObject *xs[MANY]
+        cdef int k
+        if n > MANY:
+            return self(*operands, **params)
+        for k in range(n):
+            xs[k] = <PyObject *> operands[k]
+        return apply(self, xs, <int> n, params)
+
 
 cdef class Kernel:
     cdef object forward(self, PyObject **xs, int n, object params):
         return None
+
+    cdef object forward_kept(self, PyObject **xs, int n, object params, PyObject **reserve):
+        return self.forward(xs, n, params)
 
     cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         return 0
@@ -873,22 +912,43 @@ def is_watched():
     return mg_here.tapes != NULL
 
 
+_DETAILS = ("layers", "cells", "ops")     # from coarse to fine
+
+
+def watched_detail():
+    """Return the finest detail that a tape of this thread wants of recurrent layers; None if no tape watches."""
+    cdef int found = 0
+    if mg_here.tapes == NULL:
+        return None
+    for tape in <list> mg_here.tapes:
+        found = max(found, _DETAILS.index(tape.detail))
+    return _DETAILS[found]
+
+
 cdef class Recording:
-    """Switch recording on or off in this thread, as a context manager or a decorator."""
-    cdef bint on
+    """Switch recording on or off in this thread, as a context manager or a decorator; unseen, tapes do not watch."""
+    cdef bint on, seen
     cdef list before
 
-    def __cinit__(self, bint on):
-        self.on = on
+    def __cinit__(self, bint on, bint seen=True):
+        self.on, self.seen = on, seen
         self.before = []
 
     def __enter__(self):
-        self.before.append(mg_here.recording)
+        tapes = None
+        if not self.seen and mg_here.tapes != NULL:
+            tapes = <object> mg_here.tapes
+            drop(&mg_here.tapes)
+        self.before.append((bool(mg_here.recording), tapes))
         mg_here.recording = self.on
         return self
 
     def __exit__(self, *exc):
-        mg_here.recording = self.before.pop()
+        mg_here.recording, tapes = self.before.pop()
+        if tapes is not None:
+            drop(&mg_here.tapes)
+            Py_INCREF(tapes)
+            mg_here.tapes = <PyObject *> tapes
         return False
 
     def __call__(self, function):
@@ -896,7 +956,7 @@ cdef class Recording:
 
         @functools.wraps(function)
         def inner(*args, **kwargs):
-            with Recording(self.on):
+            with Recording(self.on, self.seen):
                 return function(*args, **kwargs)
 
         return inner
@@ -949,11 +1009,17 @@ class TapeNode:
     ``id`` is its position on the tape; ``inputs`` are tape nodes, one per operand, with order and multiplicity.
     """
 
-    __slots__ = ("id", "record", "inputs", "scope", "kind", "params", "tensor", "outputs", "__weakref__")
+    __slots__ = ("id", "record", "inputs", "outs", "scope", "kind", "params", "tensor", "outputs", "__weakref__")
 
-    def __init__(self, id, record, inputs, scope, kind, params, outputs):
+    def __init__(self, id, record, inputs, scope, kind, params, outputs, outs=()):
         self.id, self.record, self.inputs, self.scope = id, record, inputs, scope
         self.kind, self.params, self.outputs, self.tensor = kind, params, outputs, outputs[0]
+        self.outs = outs             # which result of each input the operand is; () where all are the first
+
+    def operands(self):
+        """Return the operands' tensors."""
+        outs = self.outs or (0,) * len(self.inputs)
+        return [node.outputs[out] for node, out in zip(self.inputs, outs)]
 
     @property
     def op(self):
@@ -1003,7 +1069,7 @@ class TapeNode:
         """Operand names, one per input."""
         if self.record is None:
             return ()
-        return tuple([self.record.operand_name(k) for k in range(len(self.inputs))])
+        return tuple([self.record.operand_word(k, self.params) for k in range(len(self.inputs))])
 
     @property
     def local(self):
@@ -1037,11 +1103,13 @@ class Tape:
     """Watch this thread's operations: ``with mg.Tape() as tape: …`` keeps nodes, values, scopes and gradients.
 
     ``tape.nodes`` is the list of :class:`TapeNode` in creation order; leaves appear where they are first used.
-    ``detail`` ("ops", "cells", "layers") is how much of recurrent layers pictures show unless asked otherwise.
+    ``detail`` is what recurrent layers record while it watches: "ops", every operation; "cells", one node for each
+    step; "layers", one for each layer. Explanations see every operation in any case. Layers with options that have no
+    kernel record every operation.
     """
 
     def __init__(self, detail="ops"):
-        if detail not in ("ops", "cells", "layers"):
+        if detail not in _DETAILS:
             raise MinigradError(f"detail is 'ops', 'cells' or 'layers', not {detail!r}")
         self.detail = detail
         self.nodes = []
@@ -1071,9 +1139,10 @@ class Tape:
     def from_graph(cls, *tensors):
         """Make a tape of the operations under tensors that were recorded without one.
 
-        The engine keeps only what its rules need: values and gradients that it did not keep are None.
+        The engine keeps only what its rules need: values and gradients that it did not keep are None. Composed
+        operations are opened (see :class:`Opened`).
         """
-        return graph_tape(cls(), list(tensors))
+        return Opened(tensors).graph(*tensors)
 
     def __len__(self):
         return len(self.nodes)
@@ -1097,9 +1166,18 @@ class Tape:
             self._at[key] = node
         return node
 
+    def _add(self, record, xs, scope, kind, params, outputs):
+        """Enter a node whose operands are tensors."""
+        inputs = tuple([self._leaf(x, None) for x in xs])
+        node = TapeNode(len(self.nodes), record, inputs, scope, kind, params, outputs, outs_of(xs, inputs))
+        self.nodes.append(node)
+        for out in outputs:
+            self._at[key_of(out)] = node
+        return node
+
     def _observe(self, record, xs, datas, params, outputs):
         inputs = tuple([self._leaf(x, data) for x, data in zip(xs, datas)])
-        node = TapeNode(len(self.nodes), record, inputs, here(), "op", params or {}, outputs)
+        node = TapeNode(len(self.nodes), record, inputs, here(), "op", params or {}, outputs, outs_of(xs, inputs))
         self.nodes.append(node)
         for out in outputs:
             self._at[key_of(out)] = node
@@ -1112,7 +1190,7 @@ class GraphNode(TapeNode):
 
     def __init__(self, id, record, inputs, scope, kind, params, node, shape, dtype, value, name):
         self.id, self.record, self.inputs, self.scope = id, record, inputs, scope
-        self.kind, self.params, self.outputs, self.tensor = kind, params, (), None
+        self.kind, self.params, self.outputs, self.tensor, self.outs = kind, params, (), None, ()
         self._node, self._shape, self._dtype, self._value, self._name = node, shape, dtype, value, name
 
     name = property(lambda self: self._name)
@@ -1128,7 +1206,21 @@ class GraphNode(TapeNode):
         return None if grad is None else (<TensorBase> grad)._data
 
 
-cdef object graph_tape(tape, list tensors):
+cdef tuple outs_of(xs, inputs):
+    """Return which result of each input an operand is; () where all are the first."""
+    cdef int k
+    outs = [0] * len(inputs)
+    for k in range(len(inputs)):
+        outputs = inputs[k].outputs
+        if len(outputs) > 1:
+            key = key_of(xs[k])
+            for place in range(len(outputs)):
+                if key_of(outputs[place]) == key:
+                    outs[k] = place
+    return tuple(outs) if any(outs) else ()
+
+
+cdef object graph_tape(tape, list tensors, dict inside):
     cdef Plan plan = Plan.__new__(Plan)
     cdef Py_ssize_t i
     cdef int k
@@ -1152,9 +1244,18 @@ cdef object graph_tape(tape, list tensors):
     for i in range(plan.n - 1, -1, -1):
         node = <Node> plan.nodes[i]
         inputs = []
+        seen = inside.get(id(node))     # a part of what was composed: it was watched when that was opened
         for k in range(node.n_in):
             if node.parents[k] != NULL:
                 inputs.append(at[id(<object> node.parents[k])])
+                continue
+            if seen is not None:
+                other = seen.inputs[k]
+                if id(other) not in at:
+                    at[id(other)] = TapeNode(len(tape.nodes), None, (), other.scope,
+                                             "input" if other.kind == "op" else other.kind, {}, other.outputs)
+                    tape.nodes.append(at[id(other)])
+                inputs.append(at[id(other)])
                 continue
             value = <object> node.saved[k] if node.saved[k] != NULL else None
             shape = () if value is None else tuple(value.shape)
@@ -1162,6 +1263,12 @@ cdef object graph_tape(tape, list tensors):
                              None)
             tape.nodes.append(leaf)
             inputs.append(leaf)
+        if seen is not None:
+            made = TapeNode(len(tape.nodes), seen.record, tuple(inputs), seen.scope, "op", seen.params, seen.outputs,
+                            seen.outs)
+            tape.nodes.append(made)
+            at[id(node)] = made
+            continue
         leafy = bool(node.flags & LEAF)
         name = names.get(id(node)) or (node.extra.name if node.extra is not None else None)
         made = GraphNode(len(tape.nodes), None if leafy else <object> node.op, tuple(inputs), place_or_empty(node),
@@ -1170,6 +1277,203 @@ cdef object graph_tape(tape, list tensors):
         tape.nodes.append(made)
         at[id(node)] = made
     return tape
+
+
+class Opened:
+    """A copy of a graph in which composed operations are replaced by what they are composed of.
+
+        x ──► [lstm] ──► [mul] ──► E          x ──► [affine] ──► [sigmoid] ──► … ──► [mul]' ──► E'
+
+    Nodes that no composed one leads to are shared, leaves among them; whatever comes after is copied, with what it
+    saved. The graph itself stays as it is. A composed operation whose saved values were freed stays closed.
+
+    Args:
+        tensors: the results to look under.
+        tape: what saw them; the whole tape is opened then.
+
+    Attributes:
+        tape: the opened tape; the one that was given, if it holds nothing composed.
+    """
+
+    __slots__ = ("tape", "_inside", "_graph", "_parts", "_made", "_shown", "_nodes", "_kept")
+
+    def __init__(self, tensors, tape=None):
+        self.tape = tape
+        self._inside = {}      # id of an engine's node of the copy, inside of a composed one -> its tape node
+        self._graph = {}       # id of an engine's node -> per result the same value in the copy
+        self._parts = {}       # likewise -> operands, and the tape that saw what it is made of
+        self._made = {}        # key of a tensor of the copy -> its tape node, where that is inside
+        self._shown = {}       # key of a tensor that no gradient flows to -> the same value in the copy
+        self._nodes = {}       # id of a node of `tape` -> its copy
+        self._kept = []        # identities mean something as long as their owners live
+        seen = [t for t in tensors if isinstance(t, TensorBase)]
+        if tape is not None:
+            seen += [out for node in tape.nodes for out in node.outputs]
+        roots = [t for t in seen if (<TensorBase> t)._node is not None]
+        cdef Plan plan = Plan.__new__(Plan)
+        cdef Py_ssize_t i
+        plan.build(roots, None)
+        nodes = [<object> plan.nodes[i] for i in range(plan.n - 1, -1, -1)]
+        if any([opens(node) for node in nodes]):
+            self._copy(nodes)
+        if tape is not None and (self._graph or any([composed(node.record) for node in tape.nodes])):
+            self._copy_tape(tape)
+
+    def tensor(self, t):
+        """Return the same value in the copy; a tensor that nothing composed led to is itself."""
+        if not isinstance(t, TensorBase):
+            return t
+        if t.node is None:
+            return self._shown.get(key_of(t), t)
+        if id(t.node) not in self._graph:
+            return t
+        return moved(t, self._graph[id(t.node)][t.out])
+
+    def node(self, node):
+        """Return the copy of a node of the tape that was given; of a composed one, that of its first result."""
+        return self._nodes.get(id(node), node)
+
+    def made(self, t):
+        """Return the tape node of a value that the copy computes inside of a composed operation; None for others."""
+        return self._made.get(key_of(t))
+
+    def graph(self, *tensors):
+        """Make a tape of the operations under some of the tensors, from the engine's graph alone."""
+        return graph_tape(Tape(), [self.tensor(t) for t in tensors], self._inside)
+
+    def _copy(self, nodes):
+        cdef Node node
+        cdef int k
+        self._kept += nodes
+        for node in nodes:
+            if opens(node):
+                operands = [self._operand(node, k) for k in range(node.n_in)]
+                if node.number < last_change:
+                    check_unchanged(node)
+                results, inner = self._open(<object> node.op, operands, node_params(node), place_or_empty(node))
+                self._graph[id(node)], self._parts[id(node)] = results, (operands, inner)
+                continue
+            for k in range(node.n_in):
+                if node.parents[k] != NULL and id(<object> node.parents[k]) in self._graph:
+                    made = copied_node(node, self._graph)
+                    self._graph[id(node)] = [wrap_node(None, made, j) for j in range(node.n_out)]
+                    break
+
+    def _operand(self, Node node, int k):
+        t = node.operand(k)
+        if node.parents[k] == NULL or id(<object> node.parents[k]) not in self._graph:
+            return t
+        return moved(t, self._graph[id(<object> node.parents[k])][node.outs[k]])
+
+    def _open(self, op, operands, params, place):
+        """Run what an operation is composed of, watched: return its results and the tape."""
+        inner = Tape()
+        before = set_scope(place)
+        try:
+            with Recording(True, False), inner:
+                results = list(op.open(operands, params, self.made))
+        finally:
+            set_scope(before)
+        for node in inner.nodes:
+            self._kept.append(node)
+            if node.record is None:
+                continue
+            if node.node is not None:
+                self._inside[id(node.node)] = node
+            for out in node.outputs:
+                self._made[key_of(out)] = node
+        return results, inner
+
+    def _copy_tape(self, tape):
+        self.tape = copy = Tape()
+        for node in tape.nodes:
+            outputs = tuple([self.tensor(x) for x in node.outputs])
+            if node.record is None:
+                made = copy._add(None, (), node.scope, node.kind, node.params, outputs)
+            elif not composed(node.record) or node.node is not None and node.node.freed:
+                made = copy._add(node.record, [self.tensor(x) for x in node.operands()], node.scope, "op", node.params,
+                                 outputs)
+            else:
+                made = self._splice(copy, node)
+            self._nodes[id(node)] = made
+
+    def _splice(self, copy, node):
+        """Put what a composed operation is made of in its place on the tape."""
+        own = [self.tensor(x) for x in node.operands()]
+        if node.node is not None:
+            operands, inner = self._parts[id(node.node)]
+            results = self._graph[id(node.node)]
+        else:
+            operands = own
+            results, inner = self._open(node.record, operands, node.params, node.scope)
+            for old, new in zip(node.outputs, results):
+                self._shown[key_of(old)] = new
+        known = {id(x): mine for x, mine in zip(operands, own)}
+        for part in inner.nodes:
+            if part.record is not None:
+                xs = [known.get(id(x), x) for x in part.operands()]
+                copy._add(part.record, xs, part.scope, "op", part.params, part.outputs)
+            elif id(part.tensor) not in known and key_of(part.tensor) not in copy._at:
+                copy._add(None, (), part.scope, part.kind, part.params, part.outputs)
+        for old, new in zip(node.outputs, results):
+            if old.name:
+                copy.of(new).tensor.name = old.name
+        return copy.of(results[0])
+
+
+cdef TensorBase moved(TensorBase t, TensorBase same):
+    """Return a tensor's value at its place in a copy of the graph."""
+    cdef TensorBase made = wrap_node(t._data, same._node, same._out)
+    made._name = t._name
+    return made
+
+
+cdef bint composed(record) except -1:
+    return getattr(record, "kind", None) == "composed"
+
+
+cdef bint opens(Node node) except -1:
+    return node.op != NULL and not node.flags & FREED and composed(<object> node.op)
+
+
+cdef Node copied_node(Node old, dict graph):
+    """Copy a node with all it holds; parents are those of the copy."""
+    cdef Node node = new_node(old.n_in, old.n_out), parent
+    cdef TensorBase same
+    cdef int k
+    cdef Py_ssize_t size = old.n_out * (old.ndim + 1) if old.n_out > 1 else old.ndim
+    if old.number < last_change:
+        check_unchanged(old)
+    node.flags, node.ndim = old.flags, old.ndim
+    node.op, node.params, node.scope, node.reserve = old.op, old.params, old.scope, old.reserve
+    Py_XINCREF(node.op)
+    Py_XINCREF(node.params)
+    Py_XINCREF(node.scope)
+    Py_XINCREF(node.reserve)
+    for k in range(old.n_in + old.n_out):
+        node.saved[k] = old.saved[k]
+        Py_XINCREF(node.saved[k])
+    for k in range(old.n_in):
+        if old.parents[k] == NULL:
+            continue
+        parent, node.outs[k] = <Node> old.parents[k], old.outs[k]
+        if id(parent) in graph:
+            same = <TensorBase> (<list> graph[id(parent)])[old.outs[k]]
+            parent, node.outs[k] = same._node, same._out
+        if parent is not None:
+            Py_INCREF(parent)
+            node.parents[k] = <PyObject *> parent
+    if size > INLINE_DIMS or old.n_out > 1:
+        node.dims = <Py_ssize_t *> malloc(size * sizeof(Py_ssize_t))
+        if node.dims == NULL:
+            node.dims = node._dims
+            raise MemoryError
+    memcpy(node.dims, old.dims, size * sizeof(Py_ssize_t))
+    if old.extra is not None:
+        extra_of(node)
+        node.extra.grad, node.extra.name = old.extra.grad, old.extra.name
+        node.extra.hooks = dict(old.extra.hooks)
+    return node
 
 
 cdef object place_or_empty(Node node):

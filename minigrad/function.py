@@ -178,6 +178,9 @@ class FunctionOp(OpBase):
     def operand_name(self, k: int) -> str:
         return f"x{k}"
 
+    def operand_word(self, k: int, params: dict[str, Any]) -> str:
+        return self.operand_name(k)
+
     def rule_text(self, k: int) -> str | None:
         return f"{self.name}.backward"
 

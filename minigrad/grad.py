@@ -7,6 +7,7 @@ graph, which is all that nesting needs.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +17,10 @@ from . import _core, ops
 from .backend import array_lane
 from .errors import DTypeError, GraphError, MinigradError, ShapeError
 from .function import Function
+from .op import PAGE, SAVES_ALL, SAVES_RESULT, Op
 from .tensor import Tensor, as_tensor
 
-__all__ = ["checkpoint", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+__all__ = ["Composed", "checkpoint", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
 
 Tree = Any
 """A tensor, an array, a number, or tuples, lists and dicts of them."""
@@ -342,6 +344,50 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 # --- recomputation --------------------------------------------------------------------------------
 
 
+class _Again:
+    """A second run of a function, recorded, to be differentiated in place of a first run that was not.
+
+    Args:
+        run: takes the list of operands and returns a list of tensors.
+        operands: tensors, or None.
+        wanted: which operands a derivative is asked for.
+        others: leaves that the function closes over.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Any]], Sequence[Any]],
+        operands: Sequence[Any],
+        wanted: Sequence[bool],
+        others: Sequence[Any] = (),
+    ) -> None:
+        self.recorded = _core.is_recording()
+        inputs = [self._place(x) if yes else x for x, yes in zip(operands, wanted, strict=True)]
+        with _core.Recording(True):
+            self.outputs = list(run(inputs))
+        self.places = [*[x if yes else None for x, yes in zip(inputs, wanted, strict=True)], *others]
+
+    def _place(self, x: Any) -> Any:
+        if x.dtype.kind != "f":
+            return x
+        return _fresh(x, "an operand") if self.recorded else _core.tensor(_core.data_of(x), True, x.name)
+
+    def pull(self, gs: Sequence[Any]) -> list[Any]:
+        """Return the gradients of operands and of others; None where none is asked for, or none flows."""
+        live = [(y, g) for y, g in zip(self.outputs, gs, strict=True) if g is not None and y.requires_grad]
+        asked = [x for x in self.places if x is not None]
+        if not live:
+            return [None] * len(self.places)
+        # What the function closes over may hang on nodes outside of the run, which are not ours to free.
+        found = iter(_core.sweep([y for y, _ in live], [g for _, g in live], asked, self.recorded, True))
+        return [None if x is None else next(found) for x in self.places]
+
+    def push(self, ts: Sequence[Any]) -> list[Any]:
+        """Return the outputs' tangents for tangents of operands and of others, None where one does not move."""
+        moving = [(x, t) for x, t in zip(self.places, ts, strict=True) if x is not None and t is not None]
+        return _core.push([x for x, _ in moving], [t for _, t in moving], self.outputs, self.recorded)
+
+
 class _Checkpoint(Function):
     """One node for a whole function: forward keeps its inputs alone; backward runs it again and sweeps that run."""
 
@@ -352,28 +398,17 @@ class _Checkpoint(Function):
         return tuple(_cut(y) for y in outputs)
 
     @staticmethod
-    def again(ctx: Any) -> tuple[list[Any], list[Any]]:
-        """Run again, recorded: return the outputs and where to differentiate: fresh inputs, then closed-over leaves."""
-        saved = ctx.saved_tensors
-        inputs = [_fresh(x, "checkpoint") if x.dtype.kind == "f" else x for x in saved[: ctx.n_leaves]]
-        with _core.Recording(True):
-            outputs = ctx.run(inputs)
-        return outputs, [*inputs, *saved[ctx.n_leaves :]]
+    def again(ctx: Any) -> _Again:
+        saved, n = ctx.saved_tensors, ctx.n_leaves
+        return _Again(ctx.run, saved[:n], [True] * n, saved[n:])
 
     @staticmethod
     def backward(ctx: Any, *gs: Any) -> Any:
-        recorded = _core.is_recording()
-        outputs, places = _Checkpoint.again(ctx)
-        live = [(y, g) for y, g in zip(outputs, gs, strict=True) if y.requires_grad]
-        # The second run may hang on nodes outside of it, which are not ours to free.
-        grads = _core.sweep([y for y, _ in live], [g for _, g in live], places, recorded, True)
-        return (None, None, None, *grads)
+        return (None, None, None, *_Checkpoint.again(ctx).pull(gs))
 
     @staticmethod
     def jvp(ctx: Any, *ts: Any) -> Any:
-        outputs, places = _Checkpoint.again(ctx)
-        moving = [(x, t) for x, t in zip(places, ts[3:], strict=True) if t is not None]
-        return tuple(_core.push([x for x, _ in moving], [t for _, t in moving], outputs, _core.is_recording()))
+        return tuple(_Checkpoint.again(ctx).push(ts[3:]))
 
 
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
@@ -406,3 +441,88 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     return shape[0](
         list(_Checkpoint.apply(run, outputs, len(tensors), *[flatten(list(args))[0][k] for k in tensors], *closed))
     )
+
+
+# --- compositions that run as one operation -------------------------------------------------------
+
+
+class Composed(Op):
+    """An operation that runs a composition of others as one, where a kernel can do that faster than its parts.
+
+    The composition, its twin, is the only place that says what it computes. Without a kernel the value is the twin's,
+    not recorded; derivatives that no kernel gives (higher orders, forward mode) are those of a second, recorded run.
+    Explanations and pictures open a node: they see the twin's operations in its place.
+
+    Args:
+        signature: any number of operands, ``"name(*xs; …)"``.
+        twin: ``(*operands, made=None, **parameters) -> tuple`` of tensors, the results. It is given `made` when the
+            node is opened: a function that returns the tape node of an operand that was computed inside of another
+            opened node, else None.
+        words: ``(parameters) -> names`` of the operands.
+        shapes, doc: for the reference.
+
+    Raises:
+        FormulaError: the name is taken.
+    """
+
+    def __init__(
+        self,
+        signature: str,
+        *,
+        twin: Callable[..., tuple[Any, ...]],
+        words: Callable[[dict[str, Any]], Sequence[str]],
+        shapes: str,
+        doc: str,
+    ) -> None:
+        super().__init__(signature, "composed", self._value_of, {}, {}, twin=twin, shapes=shapes, doc=doc)
+        self.words = words
+
+    def wire(self) -> None:
+        """Tell the heart to keep all operands and results."""
+        self._wire([SAVES_ALL | SAVES_RESULT], [True])
+
+    def contributions(self, node: Any, gs: list[Any], wanted: list[bool]) -> list[Any]:
+        """Return each wanted operand's contribution: the lane's kernel's, or those of a second run of the twin."""
+        found = None if _core.is_recording() else self._fused_contributions(node, gs, wanted)
+        return self._again(node, wanted).pull(gs) if found is None else found
+
+    def tangents(self, node: Any, arriving: list[Any]) -> list[Any]:
+        """Return the results' tangents, by a second run of the twin."""
+        return self._again(node, [t is not None for t in arriving]).push(arriving)
+
+    def has_kernel(self, array: Any) -> bool:
+        """Say whether operands like an array meet a kernel, and not the twin."""
+        if type(array) is np.ndarray:
+            return self.compiled is not None and array.dtype.char in "fd"
+        return self.name in array_lane(array).kernels
+
+    def open(self, operands: list[Any], params: dict[str, Any], made: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """Return the twin's results, every operation recorded; `made` tells how a tensor of the same graph was made."""
+        return self._run(operands, {**params, "made": made})
+
+    def operand_word(self, k: int, params: dict[str, Any]) -> str:
+        """Return the name of operand k of a call with these parameters."""
+        names = self.words({**self.params, **params})
+        return names[k] if k < len(names) else self.operand_name(k)
+
+    def _value_of(self, xp: Any, *arrays: Any, **params: Any) -> tuple[Any, ...]:
+        """Compute the value by the twin, unrecorded and unseen."""
+        with _core.Recording(False, False):
+            return tuple(_core.data_of(y) for y in self._run([_core.tensor(array) for array in arrays], params))
+
+    def _again(self, node: Any, wanted: Sequence[bool]) -> _Again:
+        operands = [node.operand(k) for k in range(node.n_in)]
+        return _Again(lambda xs: self._run(xs, node.params), operands, wanted)
+
+    def _run(self, operands: Sequence[Any], params: dict[str, Any] | None) -> tuple[Any, ...]:
+        assert self.twin is not None
+        found: tuple[Any, ...] = self.twin(*operands, **(params or {}))
+        return found
+
+    def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
+        return _composed, (self.twin.__module__, self.name)
+
+
+def _composed(module: str, name: str) -> Op:
+    importlib.import_module(module)
+    return PAGE.composed[name]

@@ -6,6 +6,9 @@ Three constructors make records and enter them in the registry ``PAGE``:
 * :func:`linear` takes the value and the transposes, ``transpose_<operand>``; it is its own forward derivative;
 * :func:`general` takes the value, ``vjp_<operand>`` and ``jvp_<operand>``.
 
+Operations that only run others as one are made further up, by :class:`minigrad.grad.Composed`, and have a table of
+their own.
+
 A signature reads ``"name(a, b; axis=None)"``: operands, then parameters with their defaults. ``*xs`` means any number
 of operands. Rules are formulas (:mod:`minigrad.formula`), or callables whose argument names say what they need; both
 may name ``g`` (cotangent of the result), ``t`` (tangent of the operand), operands, parameters, ``y`` (the result),
@@ -73,21 +76,22 @@ class Page:
 
     def __init__(self) -> None:
         self.records: dict[str, Op] = {}
+        self.composed: dict[str, Op] = {}
         self.helpers: dict[str, Callable[..., Any]] = {}
         self.updates: dict[str, Update] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         here = self.__dict__
-        found = here["records"].get(name) or here["helpers"].get(name)
+        found = here["records"].get(name) or here["helpers"].get(name) or here["composed"].get(name)
         if found is None:
             raise AttributeError(f"no operation named {name!r} on the page")
         return found
 
     def __iter__(self) -> Iterator[Op]:
-        return iter(self.records.values())
+        return iter([*self.records.values(), *self.composed.values()])
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.records) + len(self.composed)
 
 
 PAGE = Page()
@@ -258,9 +262,10 @@ class Op(OpBase):
             -1 if self.variadic else len(self.operands),
             not self.params and not self.variadic and prepare is None,
         )
-        if name in PAGE.records:
+        room = PAGE.composed if kind == "composed" else PAGE.records
+        if name in room:
             raise FormulaError(f"two records named {name!r}")
-        PAGE.records[name] = self
+        room[name] = self
 
     @cached_property
     def value_expr(self) -> formula.Expr | None:
@@ -547,7 +552,9 @@ class Op(OpBase):
         """Raise `error` again with the operation, the operands' shapes and the scope in its message."""
         if getattr(error, "_minigrad_told", False):
             return
-        named = [(self.operand_name(k), tuple(x.shape)) for k, x in enumerate(operands) if hasattr(x, "shape")]
+        named = [
+            (self.operand_word(k, params or {}), tuple(x.shape)) for k, x in enumerate(operands) if hasattr(x, "shape")
+        ]
         kind: type[MinigradError]
         if isinstance(error, MinigradError):
             kind = type(error)
@@ -572,6 +579,10 @@ class Op(OpBase):
     def operand_name(self, k: int) -> str:
         """Return the name of operand k; ``xs[3]`` for variadic ones in text, ``xs`` for rules."""
         return self.operands[0] if self.variadic else self.operands[k]
+
+    def operand_word(self, k: int, params: dict[str, Any]) -> str:
+        """Return what people read of operand k of a call with these parameters."""
+        return self.operand_name(k)
 
     def _rule(self, k: int) -> Rule | None:
         return self.rules.get(self.operand_name(k))
@@ -602,7 +613,7 @@ class Op(OpBase):
     def __repr__(self) -> str:
         return f"<{self.kind} {self.text_signature}>"
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
+    def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
         return record, (self.name,)
 
 

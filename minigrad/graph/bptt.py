@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import _core
-from minigrad._core import Node, Recording, Tape, TensorBase, data_of, result_of, sweep
+from minigrad._core import Node, Opened, Recording, Tape, TensorBase, data_of, result_of, sweep
 from minigrad.backend import host
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
@@ -601,6 +601,8 @@ def bptt(
         raise GraphError("a tape is watching, and would record the explanation: ask after its `with` block")
     listed = _checked_losses(losses)
     leaf = _checked_parameter(wrt, tape)
+    opened = Opened(listed)  # steps are inside of recurrent layers
+    listed = [opened.tensor(loss) for loss in listed]
     nodes = _under(listed)
     if leaf.node not in nodes:
         raise GraphError(f"no loss depends on {_name(leaf)}")

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from minigrad import _core
-from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
+from minigrad._core import Opened, Recording, Tape, TapeNode, TensorBase, sweep
 from minigrad.backend import array_lane, host, random_states, set_random_states
 from minigrad.errors import GraphError, UsageError
 from minigrad.graph.words import Shown, number
@@ -197,11 +197,15 @@ def provenance(tape: Tape, losses: Any = None) -> Provenance:
     >>> found.forward, found.backward.op, found.backward.what
     (None, 'sqrt', 'infinity')
     """
+    listed = losses if isinstance(losses, list | tuple) else [losses]
+    opened = Opened(listed, tape)
+    assert opened.tape is not None
+    tape = opened.tape
     read = {x.id for node in tape.nodes for x in node.inputs}
     if losses is None:
         roots = [n for n in tape.nodes if n.id not in read and n.requires_grad and math.prod(n.shape) == 1]
     else:
-        roots = [tape.of(loss) for loss in (losses if isinstance(losses, list | tuple) else [losses])]
+        roots = [tape.of(opened.tensor(loss)) for loss in listed]
     sinks = [n for n in tape.nodes if n.id not in read] if losses is None else roots
     return Provenance(_forward(tape, sinks), _backward(tape, [n for n in roots if n.requires_grad]))
 

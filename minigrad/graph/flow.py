@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import _core
-from minigrad._core import Recording, Tape, TapeNode, TensorBase, sweep
+from minigrad._core import Opened, Recording, Tape, TapeNode, TensorBase, sweep
 from minigrad.backend import array_lane, host
 from minigrad.errors import GraphError, UsageError
 from minigrad.graph.words import WIDTH, Shown, Table, number, percent, plain
@@ -1097,6 +1097,9 @@ def flow(losses: Any, tape: Tape, *, vanish: float = 0.01, explode: float = 100.
     many = tuple(losses) if isinstance(losses, list | tuple) else (losses,)
     if not many:
         raise UsageError("flow: there are no losses")
+    opened = Opened(many, tape)  # states are inside of recurrent layers
+    assert opened.tape is not None
+    tape, many = opened.tape, tuple(opened.tensor(loss) for loss in many)
     nodes = []
     for loss in many:
         if not isinstance(loss, TensorBase) or math.prod(loss.shape) != 1:  # type: ignore[attr-defined]

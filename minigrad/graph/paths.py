@@ -17,7 +17,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -125,6 +124,9 @@ class Between:
     def __init__(self, of: Any, wrt: Any, tape: Tape | None) -> None:
         if tape is None and not isinstance(of, TensorBase):
             raise UsageError("without a tape, `of` is a tensor: pass tape= to use names")
+        # Routes lead through operations: composed ones are opened, and what was asked for is looked up in the copy.
+        self._opened = _core.Opened([of, wrt], tape)
+        of, wrt, tape = self._opened.tensor(of), self._opened.tensor(wrt), self._opened.tape
         self.tape = tape
         self.faces: dict[int, TapeNode] = {}
         self._named: dict[str, list[TapeNode]] = {}
@@ -135,7 +137,7 @@ class Between:
         self.of, self.of_out = self.engine_node(of, "of")
         root = of if isinstance(of, TensorBase) else self.face(self.of).tensor
         if any(id(node) not in self.faces for node in _under(self.of)):
-            missing = [node for node in Tape.from_graph(root).nodes if id(node.node) not in self.faces]
+            missing = [node for node in self._opened.graph(root).nodes if id(node.node) not in self.faces]
             self._strangers = {id(node) for node in missing} if tape is not None else set()
             self._add(missing)
         self.wrt, self.wrt_out = self.engine_node(wrt, "wrt")
@@ -171,11 +173,13 @@ class Between:
         if isinstance(what, str):
             what = self._by_name(what, role)
         if isinstance(what, TapeNode):
+            what = self._opened.node(what)
             if what.node is None:
                 raise UsageError(f"{role}: no gradient flows through {what!r}")
             return what.node, what.tensor.out if what.tensor is not None else 0
         if not isinstance(what, TensorBase):
             raise UsageError(f"{role} is a tensor, a name or a node of a tape, not {type(what).__name__}")
+        what = self._opened.tensor(what)
         if what.node is None:
             raise UsageError(f"{role}: the tensor{f' {what.name!r}' if what.name else ''} requires no gradient")
         return what.node, what.out
@@ -323,15 +327,8 @@ def as_array(tensor: Any) -> Any:
 
 def unwatched(work: Callable[[], T]) -> T:
     """Do something that nobody records, not even a tape that is watching this thread."""
-
-    def quiet() -> T:
-        with _core.Recording(False):
-            return work()
-
-    if not _core.is_watched():
-        return quiet()
-    with ThreadPoolExecutor(1) as pool:  # tapes watch threads; a new one has none
-        return pool.submit(quiet).result()
+    with _core.Recording(False, False):
+        return work()
 
 
 def element(at: Any, shape: tuple[int, ...], role: str) -> Index | None:

@@ -115,13 +115,18 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-def dropped(x: Tensor, p: float) -> Tensor:
-    """Set elements to zero with probability p and scale the others up, so that the mean stays."""
+def dropped(x: Tensor, p: float, axis: int = 0) -> Tensor:
+    """Set elements to zero with probability p and scale the others up, so that the mean stays.
+
+    A sequence gets the random numbers that its steps, the slices along `axis`, would get one by one.
+    """
     data = _core.data_of(x)
     lane = array_lane(data)
     if p == 1:
         return ops.mul(x, _core.tensor(lane.xp.zeros_like(data)))
-    keep = lane.xp.astype(lane.random(x.shape, data.dtype) >= p, data.dtype)
+    shape = list(x.shape)
+    shape.insert(0, shape.pop(axis))
+    keep = lane.xp.moveaxis(lane.xp.astype(lane.random(tuple(shape), data.dtype) >= p, data.dtype), 0, axis)
     return ops.mul(x, _core.tensor(keep * (1 / (1 - p))))
 
 

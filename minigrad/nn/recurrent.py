@@ -6,9 +6,9 @@ directions, and run over sequences of one batch that may end at different steps.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,12 +16,14 @@ import numpy as np
 from .. import _core, ops
 from ..backend import array_lane
 from ..errors import ShapeError, UsageError
+from ..grad import Composed
 from ..ops._lengths import as_lengths, within
 from ..tensor import Tensor, as_tensor, zeros
 from . import init
 from .activations import Activation
 from .layers import check_probability, check_sizes, dropped, new_parameter
 from .module import Module
+from .sequence import CELLS, LAYERS, Way, fields, fused_options, joined, masks, run, scopes, stacked
 from .units import QUIET, VARIANTS, ElmanUnit, GRUUnit, LSTMUnit, Quiet, State, Step, Told, Unit, Weights
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -36,7 +38,15 @@ class Recurrent(Module):
     unit: Unit
     plain: ClassVar[dict[str, Any]]  # options of the unit and their defaults
 
-    def __init__(self, unit: Unit, input_size: int, hidden_size: int, bias: bool, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        options: dict[str, Any],
+        projection: bool = False,
+    ) -> None:
         super().__init__()
         who = type(self).__name__
         check_sizes(who, input_size=input_size, hidden_size=hidden_size)
@@ -50,6 +60,13 @@ class Recurrent(Module):
             check_probability(f"{who}: zoneout", p)
         self.unit, self.input_size, self.hidden_size = unit, int(input_size), int(hidden_size)
         self.bias = bool(bias)
+        fused = fused_options(unit)
+        if fused is not None:
+            fused["bias"] = self.bias
+            if "projection" in fused:
+                fused["projection"] = projection
+        self._options = fused
+        self._fields = () if fused is None else fields(fused)
         for word, value in options.items():
             setattr(self, word, value)
         forget = options.get("forget_bias")
@@ -62,6 +79,32 @@ class Recurrent(Module):
         """Register the parameters of one unit, in PyTorch's order."""
         for word, shape in self.unit.shapes(inputs, self.hidden_size, outputs, self.bias).items():
             self.register_parameter(word + suffix, new_parameter(shape, dtype, device))
+
+    def _record(self, records: dict[type[Unit], Composed], x: Tensor, detail: str | None) -> Composed | None:
+        """Return the record that runs this unit as one operation; None where operations are wanted one by one.
+
+        That is where a tape watches them, where the unit has no record, draws random numbers, or lacks a parameter that
+        it was made with, and where there is no kernel, which alone makes a record faster.
+        """
+        if self._options is None or detail == "ops":
+            return None
+        if self.training and (self.unit.recurrent_dropout or self.unit.weight_drop):
+            return None
+        found = records[type(self.unit)]
+        if detail is None and not found.has_kernel(_core.data_of(x)):
+            return None
+        return None if None in self._parameters.values() else found
+
+    def _whole_step(self, w: Weights, start: State) -> Step:
+        """Return one step as one operation."""
+        record, options = CELLS[type(self.unit)], self._options or {}
+        weights = tuple(getattr(w, word) for word in self._fields)
+
+        def step(x: Tensor, state: State, how: Quiet) -> State:
+            after: State = record.run((x, *state, *weights), options)
+            return tuple(how.name(s, word) for s, word in zip(after, self.unit.states, strict=True))
+
+        return step
 
     def _weights(self, suffix: str) -> Weights:
         return Weights(*[self._parameters.get(word + suffix) for word in Weights._fields])
@@ -116,6 +159,10 @@ class Recurrent(Module):
     def _state_sizes(self, outputs: int) -> list[int]:
         """Return the sizes of a unit's states: h, the cell, and FGR's three gates."""
         return [outputs, self.hidden_size, 3 * self.hidden_size][: len(self.unit.states)]
+
+    def _step(self, w: Weights, start: State) -> Step:
+        """Return one step, operation by operation."""
+        return self.unit.bind(w, start, _core.is_watched(), self.training)
 
     def _words(self, plain: dict[str, Any]) -> str:
         """Say the sizes and every option that is not at its default; a variant also in words."""
@@ -201,9 +248,9 @@ class Cell(Recurrent):
             )
         sizes = self._state_sizes(self.hidden_size)
         state, told = self._states(given, [(*x.shape[:-1], size) for size in sizes])
-        watched = _core.is_watched()
-        step = self.unit.bind(self._weights(""), state, watched, self.training)
-        return step(x, state, Told() if watched else QUIET)[:told]
+        detail = _core.watched_detail()
+        bind = self._step if self._record(CELLS, x, detail) is None else self._whole_step
+        return bind(self._weights(""), state)(x, state, QUIET if detail is None else Told())[:told]
 
     def extra_repr(self) -> str:
         """Say the sizes and every option that is not at its default."""
@@ -341,16 +388,6 @@ class GRUCell(Cell):
 # --- layers ------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def scopes(watched: bool, *words: str) -> Iterator[None]:
-    """Open scopes inside each other while a tape watches; empty words are left out."""
-    with contextlib.ExitStack() as stack:
-        for word in words:
-            if watched and word:
-                stack.enter_context(_core.scope(word))
-        yield
-
-
 class RecurrentLayers(Recurrent):
     """Recurrent units over a sequence, stacked `num_layers` high, in one or both directions."""
 
@@ -365,11 +402,12 @@ class RecurrentLayers(Recurrent):
         dropout: float,
         bidirectional: bool,
         proj_size: int,
+        recompute_every: int | None,
         device: str | None,
         dtype: Any,
         options: dict[str, Any],
     ) -> None:
-        super().__init__(unit, input_size, hidden_size, bias, options)
+        super().__init__(unit, input_size, hidden_size, bias, options, bool(proj_size))
         who = type(self).__name__
         check_sizes(who, num_layers=num_layers)
         check_probability(f"{who}: dropout", dropout)
@@ -377,6 +415,8 @@ class RecurrentLayers(Recurrent):
             raise UsageError(f"{who}: dropout acts between layers, and there is one; use nn.Dropout after it")
         if not 0 <= proj_size < hidden_size:
             raise UsageError(f"{who}: proj_size={proj_size} must lie between 0 (off) and hidden_size={hidden_size}")
+        if recompute_every is not None:
+            check_sizes(who, recompute_every=recompute_every)
         self.num_layers, self.batch_first = int(num_layers), bool(batch_first)
         self.dropout, self.bidirectional, self.proj_size = float(dropout), bool(bidirectional), int(proj_size)
         outputs = self.proj_size or self.hidden_size
@@ -384,6 +424,11 @@ class RecurrentLayers(Recurrent):
             inputs = self.input_size if layer == 0 else outputs * len(self._directions)
             for direction in self._directions:
                 self._own(f"_l{layer}{direction}", inputs, outputs, dtype, device)
+        self.recompute_every = recompute_every
+        self._operands = [
+            [[word + f"_l{layer}{direction}" for word in self._fields] for direction in self._directions]
+            for layer in range(self.num_layers)
+        ]
         self.reset_parameters()
 
     @property
@@ -394,34 +439,43 @@ class RecurrentLayers(Recurrent):
     def _run(self, x: Any, given: Any, lengths: Any, mask: Any, cells: bool = False) -> tuple[Tensor, State, Any]:
         """Return the outputs of all steps, the final states, and the cells of all steps if they are wanted."""
         x = as_tensor(x)
+        shape = x.shape
         who = type(self).__name__
-        batched = "(N, T, I)" if self.batch_first else "(T, N, I)"
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
+            batched = "(N, T, I)" if self.batch_first else "(T, N, I)"
             raise ShapeError(
-                f"{who}: the input has shape {x.shape}; it must be {batched} or (T, I), I = {self.input_size}"
+                f"{who}: the input has shape {shape}; it must be {batched} or (T, I), I = {self.input_size}"
             )
-        axis = 1 if self.batch_first and x.ndim == 3 else 0
-        if x.shape[axis] == 0:
-            raise ShapeError(f"{who}: a sequence of no steps has no output; the input has shape {x.shape}")
-        batch = (x.shape[1 - axis],) if x.ndim == 3 else ()
+        axis = 1 if self.batch_first and len(shape) == 3 else 0
+        if shape[axis] == 0:
+            raise ShapeError(f"{who}: a sequence of no steps has no output; the input has shape {shape}")
+        batch = (shape[1 - axis],) if len(shape) == 3 else ()
         count = self.num_layers * len(self._directions)
         sizes = self._state_sizes(self.proj_size or self.hidden_size)
-        states, told = self._states(given, [(count, *batch, size) for size in sizes])
-        inside = self._inside(x, axis, lengths, mask)  # (T, N)
-        if inside is None:
-            y, final, cs = self._unroll(x, axis, states, [None] * x.shape[axis], cells)
+        detail = _core.watched_detail()
+        states: State | None
+        layer = self._record(LAYERS, x, detail)
+        if layer is not None and given is None and detail is None:
+            states, told = None, len(sizes)
         else:
+            states, told = self._states(given, [(count, *batch, size) for size in sizes])
+        inside = self._inside(x, axis, lengths, mask)  # (T, N)
+        held = None
+        if inside is not None:
+            here = inside[..., None] if batch else inside
             on = array_lane(_core.data_of(x))
-            running = [None if now.all() else _core.tensor(on.asarray(now[:, None])) for now in inside]
-            running = [now if some.any() else False for now, some in zip(running, inside, strict=True)]
-            here = inside[..., None] if x.ndim == 3 else inside
             held = _core.tensor(on.asarray(np.ascontiguousarray(here.swapaxes(0, axis))))
             # Padding may hold anything, even NaN: none of it comes in, and none of what it meets goes out.
             x = ops.where(held, x, 0)
-            y, final, cs = self._unroll(x, axis, states, running, cells)
+        if layer is not None and detail != "cells":
+            return self._fused(layer, x, axis, states, inside, cells, detail is not None)
+        assert states is not None
+        running = [None] * shape[axis] if inside is None else masks(inside, x)
+        y, final, cs = self._unroll(x, axis, states, running, cells, layer is not None)
+        if held is not None:
             y = ops.where(held, y, 0)
             cs = ops.where(held, cs, 0) if cells else None
-        if _core.is_watched():
+        if detail is not None:
             Told().name(y, "output")
             if cells:
                 Told().name(cs, "cells")
@@ -433,6 +487,68 @@ class RecurrentLayers(Recurrent):
             ),
             cs,
         )
+
+    def _fused(
+        self,
+        record: Composed,
+        x: Tensor,
+        axis: int,
+        states: State | None,
+        inside: np.ndarray[Any, Any] | None,
+        cells: bool,
+        watched: bool,
+    ) -> tuple[Tensor, State, Any]:
+        """Run each layer as one operation; arguments and results as those of `_run`, the input is masked already."""
+        ways, words = self._directions, self.unit.states
+        params = {
+            **(self._options or {}),
+            "bidirectional": self.bidirectional,
+            "batch_first": self.batch_first,
+            "lengths": None if inside is None else inside.sum(0, dtype=np.intp),
+            "recompute": self.recompute_every or 0,
+        }
+        final: list[State] = []
+        cs = None
+        if states is None:
+            batch = x.shape[1 - axis : 2 - axis] if len(x.shape) == 3 else ()
+            on = array_lane(_core.data_of(x))
+            dtype = _core.data_of(self._parameters["weight_ih_l0"]).dtype
+            start = tuple(
+                _core.tensor(on.zeros((*batch, size), dtype))
+                for size in self._state_sizes(self.proj_size or self.hidden_size)
+            )
+        for k in range(self.num_layers):
+            last = k == self.num_layers - 1
+            operands = [x]
+            for d, names in enumerate(self._operands[k]):
+                if states is not None:
+                    start = _slices(states, k * len(ways) + d)
+                    if watched:
+                        for word, s in zip(words, start, strict=True):
+                            Told(x.shape[axis] if ways[d] else -1).name(s, word)
+                operands += start
+                operands += [self._parameters[name] for name in names]
+            if cells and last:
+                params = {**params, "cells": True}
+            with _core.scope(f"layer {k}"):
+                x, *ends = record.run(tuple(operands), params)
+                if cells and last:
+                    cs = ends.pop()
+                if watched:
+                    Told().name(x, "output" if last else "y")
+                if not last and self.dropout and self.training:
+                    x = dropped(x, self.dropout, axis)
+            final.append(tuple(ends))
+        if cs is not None and watched:
+            Told().name(cs, "cells")
+        if self.num_layers == 1:
+            found = final[0]
+        else:
+            found = tuple(ops.concatenate(*parts, axis=0) for parts in zip(*final, strict=True))
+        if watched:
+            for word, s in zip(words, found, strict=True):
+                Told().name(s, f"{word}_n")
+        return x, found, cs
 
     def _inside(self, x: Tensor, axis: int, lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
         """Return which steps lie inside of each sequence, (T, N) with N = 1 without a batch; None if all of them do."""
@@ -454,83 +570,65 @@ class RecurrentLayers(Recurrent):
         return found
 
     def _unroll(
-        self, x: Tensor, axis: int, states: State, running: list[Any], cells: bool
+        self, x: Tensor, axis: int, states: State, running: list[Any], cells: bool, whole_steps: bool
     ) -> tuple[Tensor, list[State], Any]:
-        """Run all layers.
+        """Run all layers step by step.
 
         Args:
             x: the input.
             axis: its axis of time.
             states: the initial states of every layer and direction.
-            running: for each step which sequences go on in it, (N, 1); None for all, False for none of them.
+            running: for each step which sequences go on in it, as :func:`masks` says.
             cells: whether the cells are wanted.
+            whole_steps: whether a step is one operation.
 
         Returns:
             The outputs of the last layer, the final states of every layer and direction, the cells of the last layer.
         """
-        unit, watched, steps = self.unit, _core.is_watched(), x.shape[axis]
-        at: list[Any] = [(slice(None), t) for t in range(steps)] if axis else list(range(steps))
-        hows = [Told(t) if watched else QUIET for t in range(-1, steps + 1)]  # hows[t + 1] speaks of step t
+        watched, steps = _core.is_watched(), x.shape[axis]
         xs: list[Any] = [None] * steps
         final: list[State] = []
         for layer in range(self.num_layers):
-            outputs, memories = [], []
-            for direction in self._directions:
-                word = ("reverse" if direction else "forward") if self.bidirectional else ""
-                w = self._weights(f"_l{layer}{direction}")
-                with scopes(watched, f"layer {layer}", word):
-                    start = hows[-1 if direction else 0]
-                    state = tuple(start.name(s[len(final)], word) for word, s in zip(unit.states, states, strict=True))
-                    step = unit.bind(w, state, watched, self.training)
-                    hs: list[Any] = [None] * steps
-                    cs: list[Any] = [None] * steps
-                    for t in reversed(range(steps)) if direction else range(steps):
-                        how, now = hows[t + 1], running[t]
-                        if xs[t] is None or now is not False:
-                            with how.scope(f"t={t}"):
-                                if xs[t] is None:
-                                    xs[t] = how.name(x[at[t]], "x")
-                                if now is None:
-                                    state = step(xs[t], state, how)
-                                elif now is not False:
-                                    state = self._partly(step, xs[t], state, how, now)
-                        hs[t] = state[0]
-                        if cells:
-                            cs[t] = state[1]
-                outputs.append(hs)
-                memories.append(cs)
-                final.append(state)
+            ways = [
+                Way(
+                    ("reverse" if direction else "forward") if self.bidirectional else "",
+                    bool(direction),
+                    self._weights(f"_l{layer}{direction}"),
+                    functools.partial(_slices, states, len(final) + d),
+                )
+                for d, direction in enumerate(self._directions)
+            ]
             last = layer == self.num_layers - 1
-            if last and not watched:
-                break
-            for t in range(steps):
-                with scopes(watched, f"layer {layer}", f"t={t}"):
-                    xs[t] = outputs[0][t]
-                    if self.bidirectional:
-                        xs[t] = hows[t + 1].name(ops.concatenate(*(hs[t] for hs in outputs), axis=-1), "y")
-                    if self.dropout and self.training and not last:
-                        xs[t] = dropped(xs[t], self.dropout)
-        y = ops.stack(*xs, axis=axis) if watched else side_by_side(outputs, axis)
-        return y, final, side_by_side(memories, axis) if cells else None
-
-    def _partly(self, step: Step, x: Tensor, state: State, how: Quiet, now: Tensor) -> State:
-        """Take a step with the sequences that go on; the others keep their states."""
-        after = step(x, state, how)
-        return tuple(
-            how.name(ops.where(now, how.name(new, f"{word} new"), s), word)
-            for word, s, new in zip(self.unit.states, state, after, strict=True)
-        )
+            with scopes(watched, f"layer {layer}"):
+                outputs, memories, ends = run(
+                    self.unit.states,
+                    ways,
+                    xs,
+                    lambda t: x[:, t] if axis else x[t],
+                    running,
+                    self._whole_step if whole_steps else self._step,
+                    watched,
+                    cells,
+                )
+                final += ends
+                if last and not watched:
+                    break
+                xs = joined(outputs, watched)
+                if self.dropout and self.training and not last:
+                    for t in range(steps):
+                        with scopes(watched, f"t={t}"):
+                            xs[t] = dropped(xs[t], self.dropout)
+        y = ops.stack(*xs, axis=axis) if watched else stacked(outputs, axis)
+        return y, final, stacked(memories, axis) if cells else None
 
     def extra_repr(self) -> str:
         """Say the sizes and every option that is not at its default; a variant also in words."""
         layers = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
-        return self._words({**layers, "bidirectional": False, "proj_size": 0})
+        return self._words({**layers, "bidirectional": False, "proj_size": 0, "recompute_every": None})
 
 
-def side_by_side(parts: list[list[Tensor]], axis: int) -> Tensor:
-    """Stack the steps of each direction, and join the directions."""
-    sides = [ops.stack(*part, axis=axis) for part in parts]
-    return sides[0] if len(sides) == 1 else ops.concatenate(*sides, axis=-1)
+def _slices(states: State, k: int) -> State:
+    return tuple(s[k] for s in states)
 
 
 class RNN(RecurrentLayers):
@@ -557,6 +655,8 @@ class RNN(RecurrentLayers):
         recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
             all steps of a sequence (Gal and Ghahramani 2016).
         weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
+        recompute_every: k keeps no step's activations for backward but the states of every k-th, and computes the rest
+            again: less memory for very long sequences, the same numbers. None keeps all. It is the fused layers' alone.
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
@@ -597,6 +697,7 @@ class RNN(RecurrentLayers):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        recompute_every: int | None = None,
     ) -> None:
         options = {
             "nonlinearity": nonlinearity,
@@ -617,6 +718,7 @@ class RNN(RecurrentLayers):
             dropout,
             bidirectional,
             0,
+            recompute_every,
             device,
             dtype,
             options,
@@ -669,6 +771,8 @@ class LSTM(RecurrentLayers):
         recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
             all steps of a sequence (Gal and Ghahramani 2016).
         weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
+        recompute_every: k keeps no step's activations for backward but the states of every k-th, and computes the rest
+            again: less memory for very long sequences, the same numbers. None keeps all. It is the fused layers' alone.
 
     Call with x (T, N, I), or (T, I) without a batch, and (h_0, c_0): (num_layers * D, N, P) and (num_layers
     * D, N, H), by default zeros. Returns ``out, (h_n, c_n)``: the outputs (T, N, D * P) and the final
@@ -723,6 +827,7 @@ class LSTM(RecurrentLayers):
         zoneout: tuple[float, float] = (0.0, 0.0),
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        recompute_every: int | None = None,
     ) -> None:
         options = {
             "peepholes": peepholes,
@@ -747,6 +852,7 @@ class LSTM(RecurrentLayers):
             dropout,
             bidirectional,
             proj_size,
+            recompute_every,
             device,
             dtype,
             options,
@@ -786,6 +892,8 @@ class GRU(RecurrentLayers):
         recurrent_dropout: probability of dropping elements of h_{t-1} on their way into the unit, the same ones at
             all steps of a sequence (Gal and Ghahramani 2016).
         weight_drop: probability of dropping elements of ``weight_hh``, once for a sequence (Merity et al. 2018).
+        recompute_every: k keeps no step's activations for backward but the states of every k-th, and computes the rest
+            again: less memory for very long sequences, the same numbers. None keeps all. It is the fused layers' alone.
 
     Call with x (T, N, I), or (T, I) without a batch, and h_0 (num_layers * D, N, H), by default zeros.
     Returns the outputs (T, N, D * H) and the final states h_n, of the shape of h_0.
@@ -826,6 +934,7 @@ class GRU(RecurrentLayers):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_drop: float = 0.0,
+        recompute_every: int | None = None,
     ) -> None:
         options = {
             "reset_after": reset_after,
@@ -846,6 +955,7 @@ class GRU(RecurrentLayers):
             dropout,
             bidirectional,
             0,
+            recompute_every,
             device,
             dtype,
             options,
