@@ -14,7 +14,7 @@ of operands. Rules are formulas (:mod:`minigrad.formula`), or callables whose ar
 may name ``g`` (cotangent of the result), ``t`` (tangent of the operand), operands, parameters, ``y`` (the result),
 ``<operand>_shape`` and ``y_shape``; rules of variadic operands also ``k``, the operand's position. Only what a rule
 names is kept for it. Rules call records, and plain functions over tensors that :func:`helper` enters beside them. What
-a callable does is said by a formula, ``says={"a": "g @ mT(b)"}``.
+a callable does is said by a formula, ``says={"a": "g @ mT(b)"}``; ``"y"`` says what the value is.
 """
 
 from __future__ import annotations
@@ -253,6 +253,7 @@ class Op(OpBase):
         self.kind, self.value, self.doc, self.shapes = kind, value, doc, shapes
         self.joint, self.floats, self.indices, self.adds = joint, floats, tuple(indices), tuple(adds)
         says = says or {}
+        self._value_says = says.get("y")
         self.domain, self.numpy, self.prepare, self.twin = domain or {}, numpy, prepare, twin
         self.vjp, self.jvp = (Rule(vjp) if vjp else None), (Rule(jvp) if jvp else None)
         self.rules = {operand: Rule(rule, says.get(operand)) for operand, rule in rules.items()}
@@ -597,18 +598,22 @@ class Op(OpBase):
         rule = self._rule(k)
         return None if rule is None else rule.latex
 
-    def _as_call(self) -> formula.Expr:
-        return formula.parse(f"{self.name}({', '.join(self.operands)})")
+    @cached_property
+    def value_said(self) -> formula.Expr:
+        """The formula that people read: the value itself, what the record says of its callable, or the call."""
+        if self.value_expr is not None:
+            return self.value_expr
+        return formula.parse(self._value_says or f"{self.name}({', '.join(self.operands)})")
 
     @cached_property
     def value_text(self) -> str:
-        """The value as text: its formula, or the call."""
-        return formula.to_text(self.value_expr if self.value_expr is not None else self._as_call())
+        """The value as text."""
+        return formula.to_text(self.value_said)
 
     @cached_property
     def value_latex(self) -> str:
-        """The value as LaTeX: its formula, or the call."""
-        return formula.to_latex(self.value_expr if self.value_expr is not None else self._as_call())
+        """The value as LaTeX."""
+        return formula.to_latex(self.value_said)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.text_signature}>"

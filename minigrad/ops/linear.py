@@ -199,6 +199,7 @@ affine = general(
     jvp_x="t @ mT(weight)",
     jvp_weight="x @ mT(t)",
     jvp_bias="broadcast_to(t, y_shape)",
+    says={"y": "x @ mT(weight) + bias"},
     shapes="(…, i), (o, i), (o) -> (…, o)",
     doc="x @ mT(weight) + bias: the linear layer, for x of any leading shape.",
 )

@@ -15,6 +15,7 @@ from minigrad.errors import UsageError
 from minigrad.files import write_whole
 from minigrad.graph.view import View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
 from minigrad.graph.view import fold as fold_view
+from minigrad.graph.walk import walk_of
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, to_pdf, to_png
@@ -125,6 +126,7 @@ def render(
     flow: str | None = None,
     notes: Mapping[int, str] | None = None,
     scale: float = 1.0,
+    losses: Iterable[Any] | None = None,
 ) -> Rendered:
     """Draw a tape or a view.
 
@@ -150,6 +152,8 @@ def render(
         flow: ``"width"`` or ``"color"`` of an edge follows the norm of the gradient that it carries.
         notes: for steps, what is written into their frames.
         scale: pixels of a PNG for each pixel of the SVG.
+        losses: for a page, the losses E_t whose sum is differentiated: what its walk backward starts from and the rows
+            of its time ledger. If not given, the last single number on the tape and what it is the sum of.
 
     Raises:
         UsageError: an unknown style, format, option, theme or engine, or a place that cannot be written.
@@ -215,7 +219,7 @@ def render(
         elif kind == "pdf":
             data = to_pdf(svg)
         elif kind == "html":
-            data = to_page(view, svg, theme, title)
+            data = to_page(view, svg, theme, title, None if isinstance(source, View) else walk_of(source, losses))
         else:
             data = svg
     written = None

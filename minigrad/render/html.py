@@ -1,12 +1,16 @@
-"""One self-contained page around a picture: select, zoom, and walk the graph forward and backward."""
+"""One self-contained page around a picture: walk the graph both ways, ask for values, gradients and routes."""
 
 from __future__ import annotations
 
 import base64
 import json
+import struct
+from collections.abc import Iterable
 from importlib.resources import files
+from typing import Any
 
 from minigrad.graph.view import View, gate_letter
+from minigrad.graph.walk import Walk
 from minigrad.render.labels import edge_key, symbols
 from minigrad.render.svg import escape
 from minigrad.render.theme import theme_named
@@ -16,40 +20,110 @@ _FACES = (
     ("DejaVuSans-Bold", "bold", "normal"),
     ("DejaVuSans-Oblique", "normal", "oblique"),
 )
+_SCRIPTS = ("graph", "routes", "formulas", "picture", "folds", "panel", "ledger", "play", "start")
+"""The page's scripts in the order in which they build on each other; together they are one function."""
+_STEPS_OPEN = 12
+"""Longer sequences open with their middle steps folded."""
 
 
-def to_page(view: View, svg: str, theme: str = "light", title: str | None = None) -> str:
-    """Return an HTML document that needs nothing else; without JavaScript it still shows the picture."""
+def to_page(view: View, svg: str, theme: str = "light", title: str | None = None, walk: Walk | None = None) -> str:
+    """Return an HTML document that needs nothing else; without JavaScript it still shows the picture.
+
+    Args:
+        view: what the picture shows.
+        svg: the picture; nodes and edges are found in it by their ids.
+        theme: whose colours the page takes.
+        title: the page's heading.
+        walk: the walk through the same tape; without it the page shows structure and summaries only.
+    """
     colours = theme_named(theme)
     label = symbols(view)
     keys = {n.id: n.key for n in view.nodes}
+    record = view.as_dict()
+    for n, node in zip(record["nodes"], view.nodes, strict=True):
+        symbol, math = label[node.id]
+        n |= {"key": node.key, "symbol": symbol} | ({"math": 1} if math else {})
+        if letter := gate_letter(node.gate):
+            n["letter"] = letter
+    for e, edge in zip(record["edges"], view.edges, strict=True):
+        e["key"] = edge_key(edge, keys)
+        e.pop("local_latex", None)
+    steps = view.steps
     data = {
-        **view.as_dict(),
-        "labels": {n.key: label[n.id][0] for n in view.nodes},
-        "gates": {n.key: gate_letter(n.gate) for n in view.nodes if gate_letter(n.gate)},
-        "edgeKeys": [edge_key(e, keys) for e in view.edges],
+        "nodes": record["nodes"],
+        "edges": record["edges"],
+        "folded": list(steps[3:-2]) if len(steps) > _STEPS_OPEN else [],
+        "walk": None if walk is None else _packed(walk),
     }
     # no "<" at all: neither a closing tag nor a comment in a name can end the element
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    variables = {
-        name: getattr(colours, name) for name in ("paper", "ink", "soft", "frame", "frame_line", "hidden", "cell")
-    }
-    css = ":root{" + "".join(f"--{k.replace('_', '-')}:{v};" for k, v in variables.items()) + "}"
-    name = title or "Computation graph"
+    names = ("paper", "ink", "soft", "frame", "frame_line", "hidden")
+    css = "".join(f"--{name.replace('_', '-')}:{getattr(colours, name)};" for name in names)
+    scheme = "dark" if theme == "dark" else "light"
     return _asset("page.html").format(
-        title=escape(name),
+        title=escape(title or "Computation graph"),
+        scheme=scheme,
         fonts="\n".join(_font(*face) for face in _FACES),
-        variables=css,
+        variables=f":root{{color-scheme:{scheme};{css}}}",
         css=_asset("page.css"),
         svg=svg,
         data=text,
-        script=_asset("page.js"),
+        script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
     )
 
 
+class _Pool:
+    """Runs of numbers, one behind the other as bytes; equal runs are kept once."""
+
+    def __init__(self, code: str) -> None:
+        self.code, self.parts, self.count = code, [], 0  # type: tuple[str, list[bytes], int]
+        self._known: dict[bytes, list[int]] = {}
+
+    def add(self, numbers: Iterable[Any]) -> list[int]:
+        """Return the place and the length of a run."""
+        listed = list(numbers)
+        raw = struct.pack(f"<{len(listed)}{self.code}", *listed)
+        if raw not in self._known:
+            self._known[raw] = [self.count, len(listed)]
+            self.parts.append(raw)
+            self.count += len(listed)
+        return self._known[raw]
+
+    def text(self) -> str:
+        return base64.b64encode(b"".join(self.parts)).decode()
+
+
+def _packed(walk: Walk) -> dict[str, Any]:
+    """Return a walk as JSON's types, its numbers in two strings of bytes: exact, and a third of their digits."""
+    numbers, places = _Pool("f" if walk.dtype == "float32" else "d"), _Pool("I")
+    flows = [
+        {
+            "edge": [f.target, f.argument],
+            "contribution": None if f.contribution is None else numbers.add(f.contribution),
+            "local": None
+            if f.local is None
+            else [places.add(f.local.rows), places.add(f.local.columns), numbers.add(f.local.values)],
+        }
+        for f in walk.flows
+    ]
+    packed = {
+        "roots": walk.roots,
+        "backward": walk.backward,
+        "losses": walk.losses,
+        "ledgers": walk.ledgers,
+        "residual": walk.residual,
+        "notes": walk.notes,
+        "formulas": {op: vars(formulas) for op, formulas in walk.formulas.items()},
+        "values": {str(i): numbers.add(run) for i, run in walk.values.items()},
+        "gradients": {str(i): numbers.add(run) for i, run in walk.gradients.items()},
+        "flows": flows,
+    }
+    return packed | {"dtype": walk.dtype, "numbers": numbers.text(), "places": places.text()}
+
+
 def _asset(name: str) -> str:
-    return files("minigrad.render").joinpath("assets", name).read_text("utf-8")
+    return files("minigrad.render").joinpath("assets", "page", name).read_text("utf-8")
 
 
 def _font(file: str, weight: str, style: str) -> str:

@@ -1,0 +1,379 @@
+"""The chain rule, walked: what a tape computed, what flowed back along every edge, and the sums, as plain data.
+
+::
+
+    forward   x ──► y ──► E       values, and the formula of each operation with a place for each operand
+    backward  x ◄── y ◄── E       on each edge ∂⁺ as numbers and the contribution ∂E/∂y · ∂⁺y/∂x; at each node their sum
+
+One reverse sweep that keeps the contributions apart gives all of it; ∂⁺ comes from the page's rules, probed entry by
+entry. The sums are checked here, so that who shows them has nothing left to compute.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minigrad import _core, formula
+from minigrad._core import Tape, TapeNode, TensorBase
+from minigrad.backend import array_lane
+from minigrad.errors import GradcheckError, GraphError
+from minigrad.graph.bptt import bptt
+from minigrad.graph.paths import as_array, unwatched
+
+__all__ = ["Flow", "Formulas", "Local", "Walk", "last_number", "walk_of"]
+
+NUMBERS_CARRIED = 400_000
+"""Values, gradients and contributions together; where a tape has more, its largest arrays stay behind."""
+ENTRIES_CARRIED = 300_000
+"""Entries of all ∂⁺ together."""
+PROBED = 256
+"""Results up to this size are probed for ∂⁺, entry by entry; element-wise operations need no probing."""
+LEDGER_STEPS = 128
+"""Longer sequences get no time ledger here: it costs one sweep for each loss and parameter."""
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Local:
+    """∂⁺ of a result in one operand: entry i of the result moves by `values` when entry j of the operand does."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    values: Numbers
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one edge brings back: `contribution` is shaped as the source; None where it is too large to carry."""
+
+    source: int
+    target: int
+    argument: int
+    contribution: Numbers | None
+    local: Local | None
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """What the page says of an operation, in MathML; ``<mi data-slot="x"></mi>`` is the place of an operand.
+
+    Attributes:
+        value: the value; None for an operation that is no formula.
+        local: operand -> ∂⁺ of an element-wise operation, else what the operand receives of the slot ``g``.
+        elementwise: which of the two.
+        variadic: the one operand's slot stands for all of them.
+        doc: one line.
+    """
+
+    value: str | None
+    local: Mapping[str, str]
+    elementwise: bool
+    variadic: bool
+    doc: str
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Forward and backward through a tape, as plain data; node ids are those of the tape.
+
+    Attributes:
+        dtype: of the numbers: ``"float32"`` or ``"float64"``.
+        roots: what is differentiated: one number, or several that are added up.
+        values, gradients: by node, flat, in C order.
+        backward: the nodes that a gradient reaches, in the order in which their sums are complete.
+        flows: what each edge brings back, in (target, argument) order.
+        formulas: by operation.
+        losses: the numbers E_t whose sum is differentiated; at least one if anything is.
+        ledgers: time ledgers of the parameters, as `TimeLedger.to_dict` writes them.
+        residual: the largest distance of a sum of contributions from the engine's gradient, relative to its parts.
+        notes: what is not carried, and why, in sentences.
+    """
+
+    dtype: str
+    roots: tuple[int, ...]
+    values: Mapping[int, Numbers]
+    gradients: Mapping[int, Numbers]
+    backward: tuple[int, ...]
+    flows: tuple[Flow, ...]
+    formulas: Mapping[str, Formulas]
+    losses: tuple[int, ...]
+    ledgers: tuple[Mapping[str, Any], ...]
+    residual: float
+    notes: tuple[str, ...]
+
+
+def last_number(tape: Tape) -> TapeNode | None:
+    """Return the last single number on a tape that has a gradient: what E is unless somebody says otherwise."""
+    ends = (n for n in reversed(tape.nodes) if n.kind == "op" and n.requires_grad and math.prod(n.shape) == 1)
+    return next(ends, None)
+
+
+def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None) -> Walk | None:
+    """Return the walk through a tape.
+
+    Args:
+        tape: who saw the computation; what is not a tape of this engine gives None.
+        losses: the numbers E_t whose sum is differentiated. If not given, the last single number on the tape is, and
+            the E_t are what it is the sum of.
+
+    Raises:
+        GraphError: what derivatives need has been freed.
+        GradcheckError: contributions do not add up to the engine's gradient.
+    """
+    if not isinstance(tape, Tape):
+        return None
+    return unwatched(lambda: _Walker(tape, losses).walk())
+
+
+class _Walker:
+    def __init__(self, tape: Tape, losses: Iterable[TensorBase] | None) -> None:
+        self.nodes = list(tape.nodes)
+        self.at = {id(n.node): n for n in self.nodes if n.node is not None}
+        self.notes: list[str] = []
+        end = last_number(tape)
+        if losses is not None:
+            given = [tape.of(loss) for loss in losses]
+            under = self._under([end]) if end is not None else set()
+            self.losses = given
+            self.roots = [end] if end is not None and all(id(n.node) in under for n in given) else given
+        else:
+            self.roots = [end] if end is not None else []
+            self.losses = self._summands(end) if end is not None else []
+
+    def walk(self) -> Walk:
+        reached, gradients, contributions = self._swept()
+        kept = _largest_kept([n.value.size for n in self.nodes] + [g.size for g in gradients.values()], self.notes)
+        flows, residual = self._flows(gradients, contributions, kept)
+        double = any(n.dtype == "float64" for n in self.nodes)
+        return Walk(
+            "float64" if double else "float32",
+            tuple(n.id for n in self.roots),
+            {n.id: _flat(_host(n.value)) for n in self.nodes if n.value.size <= kept},
+            {i: _flat(g) for i, g in gradients.items() if g.size <= kept},
+            tuple(n.id for n in sorted(reached, key=lambda n: -n.node.number)),  # type: ignore[union-attr]
+            flows,
+            {n.op: _formulas(n.record) for n in self.nodes if n.record is not None},
+            tuple(n.id for n in self.losses),
+            tuple(self._ledgers()),
+            residual,
+            tuple(dict.fromkeys(self.notes)),
+        )
+
+    # -- the sweep ---------------------------------------------------------------------------------
+
+    def _swept(self) -> tuple[list[TapeNode], dict[int, Any], dict[tuple[int, int], Any]]:
+        """Return the nodes that E depends on, their gradients, and the contributions by (target, argument)."""
+        if not self.roots:
+            self.notes.append("Nothing on the tape is a single number with a gradient, so nothing flows back.")
+            return [], {}, {}
+        under = self._under(self.roots)
+        reached = [n for n in self.nodes if id(n.node) in under]
+        for n in reached:
+            if n.node.freed:  # type: ignore[union-attr]
+                raise GraphError(f"{n.op}: what its derivative needs was freed; record under minigrad.Tape()")
+        roots = [n.tensor for n in self.roots]
+        targets = [n.tensor for n in reached]
+        found, apart = _core.sweep(roots, [_ones_like(r) for r in roots], targets, False, True, edges=True)
+        assert found is not None
+        gradients = {n.id: as_array(g) for n, g in zip(reached, found, strict=True) if g is not None}
+        ids = {id(n.node): n.id for n in reached}
+        return (
+            [n for n in reached if n.id in gradients],
+            gradients,
+            {(ids[id(node)], k): as_array(part) for node, k, part in apart if id(node) in ids},
+        )
+
+    def _under(self, roots: Sequence[TapeNode]) -> set[int]:
+        found = {id(n.node) for n in roots}
+        todo = [n.node for n in roots]
+        while todo:
+            for parent in todo.pop().inputs:  # type: ignore[union-attr]
+                if parent is not None and id(parent) not in found:
+                    found.add(id(parent))
+                    todo.append(parent)
+        return found
+
+    def _flows(
+        self, gradients: dict[int, Any], contributions: dict[tuple[int, int], Any], kept: int
+    ) -> tuple[tuple[Flow, ...], float]:
+        flows, left, entries = [], set(), 0
+        sums = {i: np.zeros(g.shape) for i, g in gradients.items()}
+        sizes = dict.fromkeys(gradients, 0.0)
+        for root in self.roots:
+            sums[root.id] = sums[root.id] + 1.0
+            sizes[root.id] += 1.0
+        for n in self.nodes:
+            wanted = [k for k in range(len(n.inputs)) if (n.id, k) in contributions]
+            locals_ = self._locals(n, wanted) if wanted else {}
+            for k in wanted:
+                source, part = n.inputs[k], contributions[n.id, k]
+                if source.id not in gradients:
+                    continue  # recorded before the tape began to watch
+                sums[source.id] = sums[source.id] + part
+                sizes[source.id] += float(np.linalg.norm(part))
+                local = locals_.get(k)
+                entries += len(local.values) if local else 0
+                if local is None or entries > ENTRIES_CARRIED:
+                    left.add(n.op)
+                    local = None
+                flows.append(Flow(source.id, n.id, k, _flat(part) if part.size <= kept else None, local))
+        if left:
+            self.notes.append(
+                f"The local derivatives of some operations ({', '.join(sorted(left))}) have too many entries to carry: "
+                "sums over routes through them are not shown; minigrad.explain.paths computes them."
+            )
+        residual = 0.0
+        for i, whole in gradients.items():
+            off = float(np.linalg.norm(sums[i] - whole))
+            rounding = 1000 * float(np.finfo(self.nodes[i].dtype).eps) * sizes[i]
+            if off > rounding:  # not finite is neither
+                raise GradcheckError(
+                    f"{self.nodes[i]!r}: contributions add up to something else than the gradient, by {off:.3g} where "
+                    f"{rounding:.3g} is rounding: a hook changes gradients on their way, or a rule disagrees with its "
+                    "compiled twin"
+                )
+            residual = max(residual, off / sizes[i] if sizes[i] else 0.0)
+        return tuple(flows), residual
+
+    def _locals(self, n: TapeNode, wanted: Sequence[int]) -> dict[int, Local]:
+        """Return ∂⁺ of a node's result in each of its operands, as far as it is carried."""
+        node, record = n.node, n.record
+        assert node is not None
+        if node.n_out > 1 or record is None:
+            return {}
+        if getattr(record, "kind", "") == "elementwise":
+            return {k: self._of_elementwise(n, k) for k in wanted}
+        size = math.prod(n.shape)
+        if size > PROBED:
+            return {}
+        data = _core.data_of(n.tensor)
+        lane = array_lane(data)
+        found: dict[int, list[tuple[int, int, float]]] = {k: [] for k in wanted}
+        asked = [k in found for k in range(node.n_in)]
+        for i in range(size):
+            unit = np.zeros(size, str(data.dtype))
+            unit[i] = 1
+            g = _core.tensor(lane.asarray(unit.reshape(n.shape)))
+            for k, part in enumerate(record.contributions(node, [g], asked)):
+                if asked[k] and part is not None:
+                    row = as_array(part).ravel()
+                    found[k] += [(i, int(j), float(row[j])) for j in np.flatnonzero(row)]
+        return {k: Local(*(tuple(column) for column in zip(*entries, strict=True))) if entries else Local((), (), ())
+                for k, entries in found.items()}  # fmt: skip
+
+    def _of_elementwise(self, n: TapeNode, k: int) -> Local:
+        node, source = n.node, n.inputs[k]
+        assert node is not None
+        ones = [_ones_like(source.tensor) if j == k else None for j in range(node.n_in)]
+        (moved,) = n.record.tangents(node, ones)  # type: ignore[union-attr]
+        places = np.arange(math.prod(source.shape)).reshape(source.shape)
+        columns = np.broadcast_to(places, n.shape).ravel().tolist()
+        return Local(tuple(range(math.prod(n.shape))), tuple(columns), _flat(as_array(moved)))
+
+    # -- losses and their ledgers ------------------------------------------------------------------
+
+    def _summands(self, end: TapeNode) -> list[TapeNode]:
+        """Return the single numbers that one number is the plain sum of; itself if it is no sum of several."""
+        found: list[TapeNode] = []
+        todo = [end]
+        while todo:
+            n = todo.pop()
+            inputs = [x for x in n.inputs if x.requires_grad]
+            plain = n.op in ("stack", "concatenate", "reshape", "sum") or (
+                n.op == "add" and all(x.shape == n.shape for x in n.inputs)
+            )
+            if plain and inputs and all(x.kind == "op" for x in inputs):
+                todo += inputs
+            else:
+                found.append(n)
+        single = all(math.prod(n.shape) == 1 for n in found) and len({n.id for n in found}) == len(found)
+        return sorted(found, key=lambda n: n.id) if single else [end]
+
+    def _ledgers(self) -> list[Mapping[str, Any]]:
+        times = {n.time for n in self.nodes if n.time is not None}
+        if not times or not self.losses:
+            return []
+        if len(times) > LEDGER_STEPS:
+            self.notes.append(f"No time ledger: it is made for up to {LEDGER_STEPS} steps, and there are {len(times)}.")
+            return []
+        under = self._under(self.losses)
+        found: list[Mapping[str, Any]] = []
+        for n in self.nodes:
+            if n.kind == "parameter" and id(n.node) in under:
+                try:
+                    ledger = bptt([loss.tensor for loss in self.losses], n.tensor)
+                except GraphError as error:
+                    self.notes.append(f"No time ledger of {n.name or 'a parameter'}: {error}.")
+                    continue
+                found.append({**ledger.to_dict(), "node": n.id})
+        return found
+
+
+def _largest_kept(sizes: Sequence[int], notes: list[str]) -> int:
+    """Return the size up to which arrays are carried so that all of them together stay in the budget."""
+    total = 0
+    for size in sorted(sizes):
+        total += size
+        if total > NUMBERS_CARRIED:
+            notes.append(
+                f"Arrays of {size} numbers and more are too large to carry: their extent and norm are shown instead."
+            )
+            return size - 1
+    return max(sizes, default=0)
+
+
+def _formulas(record: Any) -> Formulas:
+    words = (*getattr(record, "operands", ()), "y", "g", "k")
+    slots = {name: f'<mi data-slot="{name}"></mi>' for name in words}
+
+    def typeset(said: formula.Expr | None) -> str | None:
+        return None if said is None else formula.to_mathml(_bare(said, slots) or said, slots)
+
+    rules = {name: typeset(rule.said) for name, rule in getattr(record, "rules", {}).items()}
+    return Formulas(
+        typeset(getattr(record, "value_said", None)),
+        {name: rule for name, rule in rules.items() if rule is not None},
+        getattr(record, "kind", "") == "elementwise",
+        bool(getattr(record, "variadic", False)),
+        getattr(record, "doc", ""),
+    )
+
+
+def _bare(expr: formula.Expr, slots: Mapping[str, str]) -> formula.Expr | None:
+    """Leave shapes and options out of the calls of a formula: what readers need is which values meet."""
+    match expr:
+        case formula.Call("rows", (operand,), ()):
+            return _bare(operand, slots)
+        case formula.Call(function, args, kwargs) if function not in formula.INTRINSICS:
+            kept = [bare for arg in args if not _is_option(arg, slots) if (bare := _bare(arg, slots)) is not None]
+            return formula.Call(function, tuple(kept)) if kept or not (args or kwargs) else None
+        case formula.Call(function, args, kwargs):
+            return formula.Call(function, tuple(_bare(arg, slots) or arg for arg in args), kwargs)
+        case formula.Binary(op, left, right):
+            return formula.Binary(op, _bare(left, slots) or left, _bare(right, slots) or right)
+        case formula.Unary(op, operand):
+            return formula.Unary(op, _bare(operand, slots) or operand)
+    return expr
+
+
+def _is_option(expr: formula.Expr, slots: Mapping[str, str]) -> bool:
+    return isinstance(expr, formula.Name) and expr.id not in slots
+
+
+def _ones_like(tensor: Any) -> Any:
+    data = _core.data_of(tensor)
+    return _core.tensor(array_lane(data).xp.ones_like(data))
+
+
+def _host(array: Any) -> Any:
+    return array_lane(array).to_numpy(array)
+
+
+def _flat(array: Any) -> Numbers:
+    return tuple(np.asarray(array, dtype=np.float64).ravel().tolist())

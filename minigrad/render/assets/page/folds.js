@@ -1,0 +1,196 @@
+// Folding in place: a lid over a step or a cell. A folded step is squeezed, and what stands to its right moves up.
+const LID = 74, MARGIN = 9; // width of a folded step, and how far inside its outline wires may come
+const groups = []; // { kind, label, nodes, box, squeezed, folded, lid, handle }
+const inGroup = new Map(); // node -> its groups, the innermost first
+
+function boxAround(members, margin) {
+  const boxes = members.map((n) => n.mark.getBBox());
+  const x = Math.min(...boxes.map((b) => b.x)) - margin, y = Math.min(...boxes.map((b) => b.y)) - margin;
+  return {
+    x, y, w: Math.max(...boxes.map((b) => b.x + b.width)) + margin - x,
+    h: Math.max(...boxes.map((b) => b.y + b.height)) + margin - y,
+  };
+}
+// Where a node was drawn, whatever is folded.
+function middleOf(n) {
+  const b = n.mark.getBBox();
+  return { x: b.x + b.width / 2, y: b.y + b.height / 2 };
+}
+const within = (box, p) => p.x >= box.x && p.x <= box.x + box.w && p.y >= box.y && p.y <= box.y + box.h;
+
+function findGroups() {
+  const drawnNodes = all.filter((n) => n.mark);
+  const centres = new Map(drawnNodes.map((n) => [n, middleOf(n)]));
+  const frames = [...svg.querySelectorAll(".frames > rect")].map((rect) => {
+    const [x, y, w, h] = ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
+    return { rect, box: { x, y, w, h } };
+  });
+  for (const frame of frames) {
+    const members = drawnNodes.filter((n) => within(frame.box, centres.get(n)));
+    const step = members.map((n) => n.step).find((t) => t !== undefined && t !== null);
+    if (members.length < 2 || step === undefined) continue;
+    const cells = new Map();
+    for (const n of members) {
+      const at = n.scope.findIndex((part) => part.startsWith("t="));
+      if (n.kind !== "op" || at < 1) continue;
+      const key = n.scope.slice(0, at + 1).join("/");
+      cells.set(key, [...(cells.get(key) ?? []), n]);
+    }
+    for (const [key, inside] of cells) {
+      if (inside.length < 3) continue;
+      const label = key.split("/").slice(0, -1).join(" ") + " cell";
+      addGroup({ kind: "cell", label, step, nodes: inside, box: boxAround(inside, 7), squeezed: false });
+    }
+    const width = narrowest(frame.box, drawnNodes.filter((n) => !members.includes(n)));
+    addGroup({ kind: "step", label: "t = " + step, step, nodes: members, box: frame.box, squeezed: true, width });
+  }
+}
+function addGroup(group) {
+  group.folded = false;
+  groups.push(group);
+  for (const n of group.nodes) inGroup.set(n, [...(inGroup.get(n) ?? []), group]);
+}
+const foldOf = (n) => (inGroup.get(n) ?? []).findLast((g) => g.folded) ?? null;
+const lidOver = (n) => foldOf(n)?.lid ?? null;
+
+// ---- squeezing ---------------------------------------------------------------------------------------------------
+let squeezes = []; // [left, right, width], from left to right
+function across(x) {
+  let shift = 0;
+  for (const [from, to, width] of squeezes) {
+    if (x <= from) break;
+    if (x < to) return from - shift + MARGIN + ((x - from) * (width - 2 * MARGIN)) / (to - from);
+    shift += to - from - width;
+  }
+  return x - shift;
+}
+// How narrow a step can become: what stands above or below it must not be pushed together.
+function narrowest(box, outside) {
+  let width = LID;
+  const there = outside.map((n) => n.mark.getBBox()).filter((b) => b.x + b.width > box.x && b.x < box.x + box.w);
+  for (const a of there) {
+    for (const b of there) {
+      const apart = b.x + b.width / 2 - a.x - a.width / 2;
+      if (apart <= 0 || Math.abs(a.y - b.y) > Math.max(a.height, b.height)) continue;
+      width = Math.max(width, 2 * MARGIN + (((a.width + b.width) / 2 + 14) * box.w) / apart);
+    }
+  }
+  return Math.min(width, box.w);
+}
+// How many numbers a path's letter takes, and which of them are x.
+const NUMBERS_OF = { M: [2, 0], L: [2, 0], H: [1, 0], V: [1], Q: [4, 0, 2], C: [6, 0, 2, 4], A: [7, 5], Z: [1] };
+function squeezed(d) {
+  return d.replace(/([A-Z])([^A-Z]*)/g, (_, letter, rest) => {
+    const [size, ...xs] = NUMBERS_OF[letter], values = (rest.match(/-?\d*\.?\d+/g) ?? []).map(Number);
+    return letter + values.map((v, k) => (xs.includes(k % size) ? across(v).toFixed(1) : v)).join(" ");
+  });
+}
+const original = new WeakMap(); // element -> its attributes as they were drawn
+function kept(element, name) {
+  const own = original.get(element) ?? {};
+  if (!(name in own)) own[name] = element.getAttribute(name);
+  original.set(element, own);
+  return own[name];
+}
+
+function arrange() {
+  squeezes = groups.filter((g) => g.folded && g.squeezed).map((g) => [g.box.x, g.box.x + g.box.w, g.width]).sort((a, b) => a[0] - b[0]);
+  full.w = across(fullWidth);
+  for (const path of svg.querySelectorAll(".edges path, .rails path")) path.setAttribute("d", squeezed(kept(path, "d")));
+  for (const dot of svg.querySelectorAll(".dots circle")) dot.setAttribute("cx", across(Number(kept(dot, "cx"))).toFixed(1));
+  for (const rect of svg.querySelectorAll(".frames > rect, rect.paper")) {
+    const x = Number(kept(rect, "x") ?? 0), w = Number(kept(rect, "width"));
+    rect.setAttribute("x", across(x).toFixed(1));
+    rect.setAttribute("width", (across(x + w) - across(x)).toFixed(1));
+  }
+  const folded = groups.filter((g) => g.folded);
+  const covered = (x, y) => folded.some((g) => within({ ...g.box, y: g.box.y + 24, h: g.box.h - 24 }, { x, y }));
+  for (const text of svg.querySelectorAll(".frames > text")) {
+    const edge = Number(kept(text.previousElementSibling, "x"));
+    moveBy(text, across(edge) - edge);
+  }
+  for (const text of svg.querySelectorAll(".words > text, .words > rect")) {
+    const x = Number(kept(text, "x")), y = Number(kept(text, "y"));
+    if (y < band.top || y > band.bottom) continue; // the title and the legend stay
+    text.classList.toggle("away", covered(x, y));
+    moveBy(text, across(x) - x);
+  }
+  for (const n of all) {
+    if (!n.mark) continue;
+    const fold = foldOf(n);
+    n.mark.classList.toggle("away", Boolean(fold));
+    const c = middleOf(n);
+    moveBy(n.mark, across(c.x) - c.x);
+  }
+  for (const e of edges) {
+    if (!e.mark) continue;
+    const a = foldOf(e.from), b = foldOf(e.to);
+    e.mark.classList.toggle("away", Boolean(a && a === b));
+    e.mark.classList.toggle("under", Boolean(b && a !== b));
+  }
+  for (const g of groups) cover(g);
+}
+function moveBy(element, shift) {
+  element.style.translate = Math.abs(shift) > 0.05 ? shift.toFixed(1) + "px 0" : "";
+}
+
+// ---- lids and handles --------------------------------------------------------------------------------------------
+const lids = drawn("g", { class: "lids" }), handles = drawn("g", { class: "handles" });
+function cover(g) {
+  g.lid?.remove();
+  g.handle?.remove();
+  const outer = g.kind === "cell" && (inGroup.get(g.nodes[0]) ?? []).some((other) => other.kind === "step" && other.folded);
+  if (outer) return;
+  const left = across(g.box.x), right = across(g.box.x + g.box.w), w = right - left;
+  const counts = g.nodes.filter((n) => n.kind === "op").length;
+  if (g.folded) {
+    const top = g.kind === "step" ? g.box.y + 24 : g.box.y, h = g.box.y + g.box.h - top - (g.kind === "step" ? 6 : 0);
+    const inset = g.kind === "step" ? 6 : 0, x = left + inset, middle = { x: left + w / 2, y: top + h / 2 };
+    const turn = g.kind === "step" ? `rotate(-90 ${middle.x.toFixed(1)} ${middle.y.toFixed(1)})` : "";
+    const words = drawn("text", { x: middle.x.toFixed(1), y: (middle.y + 5).toFixed(1), "text-anchor": "middle", transform: turn },
+      `${g.label}: ${counts} operations`);
+    g.lid = drawn("g", { class: "n lid", role: "button", tabindex: 0, "aria-label": `${g.label}, ${counts} operations, folded: unfold` }, [
+      drawn("rect", { class: "b", x: x.toFixed(1), y: top.toFixed(1), width: (w - 2 * inset).toFixed(1), height: h.toFixed(1), rx: 8 }), words]);
+    onPress(g.lid, () => fold(g, false));
+    lids.append(g.lid);
+  } else g.lid = null;
+  const x = right - 22, y = g.box.y + (g.kind === "step" ? 5 : 4);
+  const verb = g.folded ? "unfold" : "fold";
+  g.handle = drawn("g", { class: "handle", role: "button", tabindex: 0, "aria-label": `${verb} ${g.label}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` }, [
+    drawn("title", {}, `${verb} ${g.label}`),
+    drawn("rect", { width: 16, height: 16, rx: 4 }),
+    drawn("path", { d: g.folded ? "M4 8h8M8 4v8" : "M4 8h8" })]);
+  onPress(g.handle, () => fold(g, !g.folded));
+  handles.append(g.handle);
+}
+function onPress(element, act) {
+  element.addEventListener("click", (event) => { if (moved < 6) act(event); });
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    event.stopPropagation();
+    act(event);
+  });
+}
+function fold(group, folded) {
+  group.folded = folded;
+  arrange();
+  settle();
+  remark();
+}
+function foldAll(folded) {
+  for (const g of groups) g.folded = folded && g.kind === "step";
+  arrange();
+  settle();
+  remark();
+}
+const fullWidth = full.w, band = { top: 0, bottom: 0 }; // from the top of the frames to their bottom
+function prepareFolds() {
+  findGroups();
+  band.top = Math.min(...groups.map((g) => g.box.y));
+  band.bottom = Math.max(...groups.map((g) => g.box.y + g.box.h));
+  svg.querySelector(".nodes").before(lids);
+  svg.append(handles);
+  for (const g of groups) if (g.kind === "step" && data.folded.includes(g.step)) g.folded = true;
+  arrange();
+}

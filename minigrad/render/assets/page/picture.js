@@ -1,0 +1,132 @@
+// The picture: zoom, pan, marks on nodes and edges, numbers beside edges. One pixel of the drawing is `scale` on screen.
+const picture = byId("picture"), svg = picture.querySelector("svg.mg"), tip = byId("tip");
+const full = { w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height };
+const sight = { x: 0, y: 0, scale: 1 };
+const SMALLEST_READABLE = 0.72;
+
+const room = () => ({ w: Math.max(picture.clientWidth, 50), h: Math.max(picture.clientHeight, 50) });
+function show() {
+  const { w, h } = room();
+  svg.setAttribute("viewBox", [sight.x, sight.y, w / sight.scale, h / sight.scale].map((v) => v.toFixed(2)).join(" "));
+}
+// Keep some of the drawing in sight; what is smaller than the window stands in its middle.
+function settle() {
+  const { w, h } = room();
+  for (const [axis, size, have] of [["x", full.w, w / sight.scale], ["y", full.h, h / sight.scale]]) {
+    if (size <= have) sight[axis] = (size - have) / 2;
+    else sight[axis] = Math.min(Math.max(sight[axis], -0.25 * have), size - 0.75 * have);
+  }
+  show();
+}
+function pointAt(clientX, clientY) {
+  const frame = picture.getBoundingClientRect();
+  return { x: sight.x + (clientX - frame.left) / sight.scale, y: sight.y + (clientY - frame.top) / sight.scale };
+}
+function zoom(factor, at) {
+  const { w, h } = room(), p = at ?? { x: sight.x + w / 2 / sight.scale, y: sight.y + h / 2 / sight.scale };
+  const smallest = Math.min(w / full.w, h / full.h, 1) * 0.8, scale = Math.min(Math.max(sight.scale * factor, smallest), 6);
+  sight.x = p.x - ((p.x - sight.x) * sight.scale) / scale;
+  sight.y = p.y - ((p.y - sight.y) * sight.scale) / scale;
+  sight.scale = scale;
+  settle();
+}
+function fit() {
+  const { w, h } = room();
+  sight.scale = Math.min(w / full.w, h / full.h, 2);
+  settle();
+}
+// Everything if that can be read, else the full height, else the beginning at a size that can be read.
+function open() {
+  const { w, h } = room(), whole = Math.min(w / full.w, h / full.h);
+  sight.scale = whole >= SMALLEST_READABLE ? Math.min(whole, 1.5) : Math.min(1, Math.max(h / full.h, SMALLEST_READABLE));
+  sight.x = 0;
+  sight.y = Math.max(0, full.h - h / sight.scale) / 2;
+  settle();
+}
+// Where a node is now: under its lid, or where the folds to its left have moved it.
+function placeOf(n) {
+  const lid = lidOver(n)?.getBBox();
+  if (lid) return { x: lid.x + lid.width / 2, y: lid.y + lid.height / 2 };
+  const p = middleOf(n);
+  return { x: across(p.x), y: p.y };
+}
+// Bring a node into sight, with a margin, and without moving more than that takes.
+function reveal(n) {
+  if (!n.mark) return;
+  const c = placeOf(n), { w, h } = room(), margin = Math.min(90 / sight.scale, w / sight.scale / 4, h / sight.scale / 4);
+  const into = (low, have, at) => (at < low + margin || at > low + have - margin ? at - have / 2 : low);
+  sight.x = into(sight.x, w / sight.scale, c.x);
+  sight.y = into(sight.y, h / sight.scale, c.y);
+  settle();
+}
+
+// Bring a set of nodes into sight, as large as it fits without becoming unreadable.
+function revealAll(set) {
+  const places = set.filter((n) => n.mark).map(placeOf), { w, h } = room();
+  if (!places.length) return;
+  const [left, right] = [Math.min(...places.map((p) => p.x)) - 60, Math.max(...places.map((p) => p.x)) + 60];
+  const [top, bottom] = [Math.min(...places.map((p) => p.y)) - 50, Math.max(...places.map((p) => p.y)) + 50];
+  sight.scale = Math.min(sight.scale, Math.max(Math.min(w / (right - left), h / (bottom - top)), 0.35));
+  sight.x = (left + right - w / sight.scale) / 2;
+  sight.y = (top + bottom - h / sight.scale) / 2;
+  settle();
+}
+
+// ---- fingers, mouse and wheel ------------------------------------------------------------------------------------
+const fingers = new Map();
+let moved = 0;
+function takeHold() {
+  picture.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    if (event.shiftKey) {
+      sight.x += (event.deltaY || event.deltaX) / sight.scale;
+      settle();
+    } else zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.008 : 0.0015)), pointAt(event.clientX, event.clientY));
+  }, { passive: false });
+  picture.addEventListener("pointerdown", (event) => {
+    if (!fingers.size) moved = 0;
+    fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  });
+  addEventListener("pointermove", (event) => {
+    const was = fingers.get(event.pointerId);
+    if (!was) return;
+    const now = { x: event.clientX, y: event.clientY }, other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
+    moved += Math.hypot(now.x - was.x, now.y - was.y);
+    fingers.set(event.pointerId, now);
+    if (moved < 5) return;
+    sight.x -= (now.x - was.x) / sight.scale / (other ? 2 : 1);
+    sight.y -= (now.y - was.y) / sight.scale / (other ? 2 : 1);
+    if (other) {
+      const apart = (p) => Math.hypot(p.x - other.x, p.y - other.y);
+      zoom(apart(now) / Math.max(apart(was), 1), pointAt((now.x + other.x) / 2, (now.y + other.y) / 2));
+    } else settle();
+    tip.hidden = true;
+  });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, (event) => fingers.delete(event.pointerId));
+  addEventListener("resize", settle);
+}
+
+// ---- marks -------------------------------------------------------------------------------------------------------
+const marked = new Map(); // class -> elements
+function mark(name, elements) {
+  for (const element of marked.get(name) ?? []) element.classList.remove(name);
+  const set = new Set([...elements].filter(Boolean));
+  for (const element of set) element.classList.add(name);
+  marked.set(name, set);
+}
+// What stands for a node in the picture: its own mark, or the lid that hides it.
+const standIn = (n) => lidOver(n) ?? n.mark;
+
+// Numbers in the middle of edges: [[edge, text], …]
+let badges = null;
+function note(list) {
+  badges?.remove();
+  badges = drawn("g", { class: "badges", "aria-hidden": "true" });
+  for (const [edge, text] of list) {
+    const path = edge.mark;
+    if (!path || path.classList.contains("away")) continue;
+    const middle = path.getPointAtLength(path.getTotalLength() * 0.5);
+    badges.append(drawn("text", { x: middle.x.toFixed(1), y: (middle.y + 4).toFixed(1) }, text));
+  }
+  svg.append(badges);
+}

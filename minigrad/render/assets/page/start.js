@@ -1,0 +1,103 @@
+// Wiring: pointers, keys, buttons, and the address the page was opened with.
+function onNode(n) {
+  n.mark.setAttribute("tabindex", "0");
+  n.mark.setAttribute("role", "button");
+  n.mark.setAttribute("aria-label", spoken(n));
+  const pick = (event) => {
+    pause();
+    if (event.shiftKey && chosen && chosen !== n) showRoutes(chosen, n);
+    else if (pairing) choose(n);
+    else {
+      walkTo(way, -1, false);
+      choose(n);
+      address("node=" + n.key);
+    }
+  };
+  onPress(n.mark, pick);
+  n.mark.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") return;
+    const said = (label, numbers, summary) => (numbers ? `${numbers.length > 1 ? "‖" + label + "‖" : label} ${figure(stands(numbers))}`
+      : summary ? `‖${label}‖ ${figure(Number(summary.norm))}` : null);
+    tip.textContent = [spoken(n), n.kind === "fold" ? null : shapeOf(n), said("value", n.numbers, n.value), said("gradient", n.gradient, n.grad)]
+      .filter(Boolean).join(", ");
+    tip.hidden = false;
+    tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+    tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + "px";
+  });
+  n.mark.addEventListener("pointerleave", () => { tip.hidden = true; });
+}
+
+const turn = (to) => { if (way !== to) walkTo(to, step < 0 ? -1 : 0); };
+const anyOpen = () => groups.some((g) => g.kind === "step" && !g.folded);
+const actions = {
+  first: () => walkTo(way, 0), prev: () => walkTo(way, step - 1), next: () => walkTo(way, step + 1),
+  last: () => walkTo(way, Infinity), play, fit, "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8),
+  "fold-all": () => {
+    foldAll(anyOpen());
+    fit();
+  },
+};
+const keys = {
+  Home: "first", ArrowLeft: "prev", ArrowRight: "next", End: "last", " ": "play", 0: "fit", "+": "zoom-in", "=": "zoom-in",
+  "-": "zoom-out", u: "fold-all",
+};
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("select, input[type=range]")) return;
+  if (event.key === " " && event.target.matches?.("button, input")) return;
+  if (Object.hasOwn(keys, event.key)) {
+    event.preventDefault();
+    if (event.key !== " ") pause();
+    actions[keys[event.key]]();
+  } else if (event.key === "f" || event.key === "b") turn(event.key === "f" ? "forward" : "backward");
+  else if (event.key === "Escape") {
+    pause();
+    walkTo(way, -1);
+  }
+}
+// #step=f12 and #step=b3, #node=17, #routes=48,22
+function follow() {
+  const [what, value] = location.hash.slice(1).split("=");
+  if (what === "step" && /^[fb]\d+$/.test(value)) walkTo(value[0] === "b" ? "backward" : "forward", Number(value.slice(1)) - 1);
+  else if (what === "node" && nodes.has(value)) {
+    choose(nodes.get(value), true);
+  } else if (what === "routes" && value?.split(",").every((key) => nodes.has(key))) {
+    showRoutes(...value.split(",").map((key) => nodes.get(key)));
+  } else walkTo("forward", -1);
+}
+
+document.body.classList.add("live");
+byId("bar").hidden = byId("panel").hidden = false;
+svg.removeAttribute("width");
+svg.removeAttribute("height");
+svg.querySelectorAll("title").forEach((t) => { if (t.id !== "mg-title") t.remove(); }); // our own tips instead
+for (const n of all) if (n.mark) onNode(n);
+prepareFolds();
+takeHold();
+byId("fold-all").hidden = !groups.length;
+for (const [id, act] of Object.entries(actions)) {
+  byId(id).addEventListener("click", () => {
+    if (id !== "play") pause();
+    act();
+  });
+}
+for (const radio of document.querySelectorAll("input[name=way]")) radio.addEventListener("change", () => turn(radio.value));
+byId("scrub").addEventListener("input", (event) => {
+  pause();
+  walkTo(way, Number(event.target.value) - 1);
+});
+byId("speed").addEventListener("change", () => {
+  if (!timer) return;
+  pause();
+  play();
+});
+for (const name of Object.keys(panel)) byId("tab-" + name).addEventListener("click", () => turnTo(name));
+if (walk?.ledgers.length) {
+  byId("tab-time").hidden = false;
+  showLedger(Math.max(0, walk.ledgers.findIndex((l) => /weight_hh/.test(l.wrt))));
+}
+askForRoutes();
+addEventListener("keydown", onKey);
+addEventListener("hashchange", follow);
+open();
+follow();
+document.body.dataset.ready = "1";
