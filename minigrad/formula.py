@@ -969,7 +969,12 @@ class _MathML(_Printer):
     def piece(self, expr: Expr) -> _Piece:
         match expr:
             case Number(value):
-                return _element("mn", repr(value)), _ATOM
+                mantissa, _, exponent = repr(value).partition("e")
+                digits = _element("mn", mantissa)
+                if not exponent:
+                    return digits, _ATOM
+                scale = _element("msup", "<mn>10</mn>", _row_of(self.print(_signed(int(exponent)))))
+                return (scale, _POWER) if mantissa == "1" else (f"{digits}{self.op('*')}{scale}", _PRODUCT)
             case Literal(value):
                 return _element("mtext", html.escape(str(value))), _ATOM
             case Name(word):
@@ -1000,6 +1005,10 @@ class _MathML(_Printer):
             case Tuple(items):
                 return self.group(self.listed(items)), _ATOM
         raise TypeError(expr)
+
+
+def _signed(value: int) -> Expr:
+    return Unary("-", Number(-value)) if value < 0 else Number(value)
 
 
 def _row_of(markup: str) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 
 from minigrad import _core, formula
 from minigrad._core import Tape, TapeNode, TensorBase
-from minigrad.backend import array_lane
-from minigrad.errors import GradcheckError, GraphError
+from minigrad.backend import array_lane, host
+from minigrad.errors import GradcheckError, GraphError, UsageError
 from minigrad.graph.bptt import bptt
 from minigrad.graph.paths import as_array, unwatched
 
@@ -118,14 +118,17 @@ def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None) -> Walk | Non
     """Return the walk through a tape.
 
     Args:
-        tape: who saw the computation; what is not a tape of this engine gives None.
+        tape: who saw the computation, or a tensor, whose graph then is walked with what the engine kept of it; what is
+            neither gives None.
         losses: the numbers E_t whose sum is differentiated. If not given, the last single number on the tape is, and
             the E_t are what it is the sum of.
 
     Raises:
-        GraphError: what derivatives need has been freed.
+        UsageError: a loss that the tape did not see.
         GradcheckError: contributions do not add up to the engine's gradient.
     """
+    if isinstance(tape, TensorBase):
+        tape = Tape.from_graph(tape)
     if not isinstance(tape, Tape):
         return None
     return unwatched(lambda: _Walker(tape, losses).walk())
@@ -138,7 +141,10 @@ class _Walker:
         self.notes: list[str] = []
         end = last_number(tape)
         if losses is not None:
-            given = [tape.of(loss) for loss in losses]
+            try:
+                given = [tape.of(loss) for loss in losses]
+            except KeyError:
+                raise UsageError("losses: one of them was not computed while the tape watched") from None
             under = self._under([end]) if end is not None else set()
             self.losses = given
             self.roots = [end] if end is not None and all(id(n.node) in under for n in given) else given
@@ -148,19 +154,20 @@ class _Walker:
 
     def walk(self) -> Walk:
         reached, gradients, contributions = self._swept()
-        kept = _largest_kept([n.value.size for n in self.nodes] + [g.size for g in gradients.values()], self.notes)
+        known = [n for n in self.nodes if n.value is not None]
+        kept = _largest_kept([n.value.size for n in known] + [g.size for g in gradients.values()], self.notes)
         flows, residual = self._flows(gradients, contributions, kept)
         double = any(n.dtype == "float64" for n in self.nodes)
         return Walk(
             "float64" if double else "float32",
             tuple(n.id for n in self.roots),
-            {n.id: _flat(_host(n.value)) for n in self.nodes if n.value.size <= kept},
+            {n.id: _flat(host(n.value)) for n in known if n.value.size <= kept},
             {i: _flat(g) for i, g in gradients.items() if g.size <= kept},
             tuple(n.id for n in sorted(reached, key=lambda n: -n.node.number)),  # type: ignore[union-attr]
             flows,
             {n.op: _formulas(n.record) for n in self.nodes if n.record is not None},
             tuple(n.id for n in self.losses),
-            tuple(self._ledgers()),
+            tuple(self._ledgers() if reached else ()),
             residual,
             tuple(dict.fromkeys(self.notes)),
         )
@@ -174,11 +181,10 @@ class _Walker:
             return [], {}, {}
         under = self._under(self.roots)
         reached = [n for n in self.nodes if id(n.node) in under]
-        for n in reached:
-            if n.node.freed:  # type: ignore[union-attr]
-                raise GraphError(f"{n.op}: what its derivative needs was freed; record under minigrad.Tape()")
-        roots = [n.tensor for n in self.roots]
-        targets = [n.tensor for n in reached]
+        if any(n.node.freed for n in reached):  # type: ignore[union-attr]
+            self.notes.append("backward() has freed what derivatives need: record under minigrad.Tape() to see them.")
+            return [], {}, {}
+        roots, targets = [_tensor(n) for n in self.roots], [_tensor(n) for n in reached]
         found, apart = _core.sweep(roots, [_ones_like(r) for r in roots], targets, False, True, edges=True)
         assert found is not None
         gradients = {n.id: as_array(g) for n, g in zip(reached, found, strict=True) if g is not None}
@@ -205,7 +211,7 @@ class _Walker:
         flows, left, entries = [], set(), 0
         sums = {i: np.zeros(g.shape) for i, g in gradients.items()}
         sizes = dict.fromkeys(gradients, 0.0)
-        for root in self.roots:
+        for root in (n for n in self.roots if n.id in sums):
             sums[root.id] = sums[root.id] + 1.0
             sizes[root.id] += 1.0
         for n in self.nodes:
@@ -252,7 +258,7 @@ class _Walker:
         size = math.prod(n.shape)
         if size > PROBED:
             return {}
-        data = _core.data_of(n.tensor)
+        data = _core.data_of(_tensor(n))
         lane = array_lane(data)
         found: dict[int, list[tuple[int, int, float]]] = {k: [] for k in wanted}
         asked = [k in found for k in range(node.n_in)]
@@ -270,7 +276,7 @@ class _Walker:
     def _of_elementwise(self, n: TapeNode, k: int) -> Local:
         node, source = n.node, n.inputs[k]
         assert node is not None
-        ones = [_ones_like(source.tensor) if j == k else None for j in range(node.n_in)]
+        ones = [_ones_like(_tensor(source)) if j == k else None for j in range(node.n_in)]
         (moved,) = n.record.tangents(node, ones)  # type: ignore[union-attr]
         places = np.arange(math.prod(source.shape)).reshape(source.shape)
         columns = np.broadcast_to(places, n.shape).ravel().tolist()
@@ -307,7 +313,7 @@ class _Walker:
         for n in self.nodes:
             if n.kind == "parameter" and id(n.node) in under:
                 try:
-                    ledger = bptt([loss.tensor for loss in self.losses], n.tensor)
+                    ledger = bptt([_tensor(loss) for loss in self.losses], _tensor(n))
                 except GraphError as error:
                     self.notes.append(f"No time ledger of {n.name or 'a parameter'}: {error}.")
                     continue
@@ -366,13 +372,16 @@ def _is_option(expr: formula.Expr, slots: Mapping[str, str]) -> bool:
     return isinstance(expr, formula.Name) and expr.id not in slots
 
 
+def _tensor(n: TapeNode) -> Any:
+    """Return a tensor of a node's (first) result; its values may be unknown, its shape and place are right."""
+    if n.outputs:
+        return n.outputs[0]
+    return _core.result_of(n.node, 0, np.zeros(n.shape, n.dtype) if n.value is None else n.value)  # type: ignore[arg-type]
+
+
 def _ones_like(tensor: Any) -> Any:
     data = _core.data_of(tensor)
     return _core.tensor(array_lane(data).xp.ones_like(data))
-
-
-def _host(array: Any) -> Any:
-    return array_lane(array).to_numpy(array)
 
 
 def _flat(array: Any) -> Numbers:
