@@ -8,8 +8,10 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +27,6 @@ MODEL = """\
 MODEL is lstm, gru, rnn (they spell a text), adder (it adds two numbers), or a
 function of your own without required arguments that returns a loss or a list of
 losses: file.py:function or package.module:function."""
-
-TEXT_FORMATS = ("svg", "dot", "json", "html")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,13 +54,16 @@ def _run(make: Callable[[], _Parser], argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("minigrad: interrupted", file=sys.stderr)
         return 130
-    except MemoryError:
-        print("minigrad: there is not enough memory for a model of this size", file=sys.stderr)
-        return 2
-    except MinigradError as error:
-        print("minigrad:", " ".join(str(error).split()), file=sys.stderr)
+    except (MinigradError, MemoryError) as error:
+        print("minigrad:", _one_line(error), file=sys.stderr)
         return 1 if isinstance(error, GradcheckError) else 2
     return status
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for a model of this size"
+    return " ".join(str(error).split())
 
 
 # --- parsing ------------------------------------------------------------------------------------------------
@@ -142,16 +145,26 @@ def _model(arguments: argparse.Namespace) -> Any:
 
 
 @contextmanager
-def _telling(words: str) -> Iterator[None]:
-    """Say on a terminal what takes its time, and take it back afterwards."""
-    if not sys.stderr.isatty():
-        yield
+def _telling(words: str, count: int | None = None) -> Iterator[Callable[[], object]]:
+    """Show on a terminal, where rich is installed, what takes its time; what it gives is called for one of `count`."""
+    bar = _progress() if sys.stderr.isatty() else None
+    if bar is None:
+        yield lambda: None
         return
-    print(f"{words} …", end="", file=sys.stderr, flush=True)
+    with bar as progress:
+        task = progress.add_task(words, total=count)
+        yield lambda: progress.advance(task)
+
+
+def _progress() -> Any:
     try:
-        yield
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    except ImportError:
+        return None
+    console = Console(file=sys.stderr, width=min(80, shutil.get_terminal_size().columns))
+    words = TextColumn("{task.description}", markup=False)
+    return Progress(words, BarColumn(24), TaskProgressColumn(), console=console, transient=True)
 
 
 # --- render-graph -------------------------------------------------------------------------------------------
@@ -167,75 +180,192 @@ examples:
   minigrad render-graph lstm --show shape,value,grad -o lstm.png
   minigrad render-graph lstm --peepholes diagonal --variant CIFG
   minigrad render-graph gru --style unrolled -o gru.pdf
+  minigrad render-graph rnn --csv weather.csv --theme dark -o weather.svg
   minigrad render-graph adder --text 23+42 -o adder.html
-  minigrad render-graph rnn -o - --format dot"""
+  minigrad render-graph lstm --highlight "loss->weight_hh_l0 by time"
+  minigrad render-graph rnn --backward --show shape,local
+  minigrad render-graph lstm --steps 40 --fold none -o long.svg
+  minigrad render-graph gru --layers 2 -o gru.mmd
+  minigrad render-graph lstm -o -
+  minigrad render-graph rnn -o - --format dot | dot -Tpng > rnn.png
+  minigrad render-graph model.py:loss -o loss.svg --open --watch"""
+
+_STYLES = "graph (default): every operation; unrolled: a block a step; rolled: a block and a loop"
+_SHOWN = "shape,value,grad on nodes; local,gain,flow on edges (default: shape)"
+_FOLDS = "time, layer, gate or file.py:function; none draws every step of a long one"
+_FORMATS = "svg, png, pdf, html, dot, json, mermaid, text or ascii, if the file does not say"
 
 
 def _render_graph(parser: _Parser) -> _Parser:
     _add_model(parser)
     group = parser.add_argument_group("the picture")
     group.add_argument("-o", "--output", metavar="FILE", help="default: MODEL.svg; - is the standard output")
-    group.add_argument("--format", metavar="FORMAT", help="svg, png, pdf, dot, json or html, if the file does not say")
-    group.add_argument("--style", metavar="STYLE", default="graph", help="graph (default) or unrolled, a block a step")
-    group.add_argument(
-        "--show", metavar="WHAT", type=_words, default=["shape"], help="shape,value,grad,local (default: shape)"
-    )
-    group.add_argument("--fold", metavar="WHAT", help="time, layer, gate, or none to draw every step of a long one")
+    group.add_argument("--format", metavar="FORMAT", help=_FORMATS)
+    group.add_argument("--style", metavar="STYLE", default="graph", help=_STYLES)
+    group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help=_SHOWN)
+    group.add_argument("--fold", metavar="WHAT", help=_FOLDS)
     group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
     group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
+    group.add_argument("--flow", metavar="HOW", help="width or color of an edge follows the gradient that it carries")
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
     group.add_argument("--engine", metavar="ENGINE", help="graphviz-pure, dot or own (default: the first there is)")
     group.add_argument("--title", metavar="TEXT", help="the line above the picture")
-    group.add_argument("--open", action="store_true", help="show the file in the web browser")
+    group.add_argument("--open", action="store_true", help="show the file in the system's viewer")
+    group.add_argument("--watch", action="store_true", help="draw again whenever a file of the model changes")
     group.add_argument("--no-clobber", action="store_true", help="keep a file that is there, and fail")
     parser.set_defaults(run=_run_render_graph)
     return parser
 
 
 def _run_render_graph(arguments: argparse.Namespace) -> int:
+    from .models import find_function
+    from .render import check
+
+    to_stdout = arguments.output == "-"
+    if arguments.open and to_stdout:
+        raise UsageError("--open shows a file: name one with -o")
+    if to_stdout:
+        arguments.format = _kind_for_stdout(arguments.format)
+    elif arguments.output is not None:
+        _check_place(Path(arguments.output), arguments.no_clobber)
+    if arguments.fold and ":" in arguments.fold:
+        arguments.fold = find_function(arguments.fold)
+    elif arguments.fold == "none":
+        arguments.fold = False
+    asked = {name: getattr(arguments, name) for name in _ASKED}
+    check(None if to_stdout else arguments.output, **asked)
+    if arguments.watch:
+        return _watch(arguments, asked)
+    path = _draw(arguments, asked)
+    if arguments.open and path is not None:
+        _open(path)
+    return 0
+
+
+_ASKED = ("style", "format", "show", "fold", "highlight", "backward", "flow", "theme", "engine")
+_ENDINGS = {None: "svg", "mermaid": "mmd", "text": "txt", "ascii": "txt"}
+
+
+def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
+    """Run the model and draw it; return where the picture is, unless it went to the standard output."""
     from ._core import Tape
     from .render import render
 
     model = _model(arguments)
-    to_stdout = arguments.output == "-"
-    kind = arguments.format
-    if to_stdout:
-        kind = kind or "svg"
-        if kind in ("png", "pdf"):
-            raise UsageError(f"{kind} is no text for the standard output: name a file with -o")
-    path = None if to_stdout else Path(arguments.output or f"{model.name}.{kind or 'svg'}")
-    if path is not None:
+    path = None
+    if arguments.output != "-":
+        path = Path(arguments.output or f"{model.name}.{_ENDINGS.get(arguments.format, arguments.format)}")
         _check_place(path, arguments.no_clobber)
-    with _telling(f"running {model.title}"):
+    with _telling(f"running {model.title}", model.count) as told:
         with Tape() as tape:
-            loss = model.loss()
+            loss = model.loss(told)
         for node in tape.nodes:
             if node.kind == "parameter":
                 node.tensor.grad = None  # a model may have swept its loss itself
+    with _telling(f"sweeping back through {len(tape)} nodes"):
         loss.backward()  # not on the tape: the picture is of the forward computation
     if not math.isfinite(loss.item()):
         print(f"minigrad: note: the loss is {loss.item()}; minigrad flow says where it began", file=sys.stderr)
     with _telling(f"drawing {len(tape)} nodes"):
-        picture = render(
-            tape,
-            path,
-            style=arguments.style,
-            format=kind,
-            show=arguments.show,
-            fold=False if arguments.fold == "none" else arguments.fold,
-            highlight=arguments.highlight,
-            backward=arguments.backward,
-            theme=arguments.theme,
-            engine=arguments.engine,
-            title=model.title if arguments.title is None else arguments.title,
-        )
-    if to_stdout:
-        sys.stdout.write(picture.data)  # type: ignore[arg-type]
+        picture = render(tape, path, title=model.title if arguments.title is None else arguments.title, **asked)
+    if path is None:
+        _put(picture.data)
     who = "" if picture.engine == "none" else f", laid out by {picture.engine}"
-    print(f"{path or 'standard output'}: {picture.format}{who}", file=sys.stderr if to_stdout else sys.stdout)
-    if arguments.open and path is not None:
-        _open(path)
-    return 0
+    print(f"{path or 'standard output'}: {picture.format}{who}", file=sys.stderr if path is None else sys.stdout)
+    return path
+
+
+def _kind_for_stdout(asked: str | None) -> str:
+    """Return the format for the standard output: a drawing that it can hold if it is a terminal, SVG otherwise."""
+    from .render import BINARY
+
+    kind = asked or ("text" if sys.stdout.isatty() else "svg")
+    if kind in BINARY and sys.stdout.isatty():
+        raise UsageError(f"{kind} is nothing for a terminal: name a file with -o, or add > FILE.{kind}")
+    if kind == "text":
+        try:
+            "║┊▼₀σ⊙".encode(sys.stdout.encoding or "ascii")
+        except UnicodeEncodeError:
+            return "ascii"
+    return kind
+
+
+def _put(data: str | bytes) -> None:
+    """Write a picture to the standard output as it would be written to a file, whatever the terminal's encoding."""
+    raw = data.encode() if isinstance(data, str) else data
+    sys.stdout.flush()
+    sys.stdout.buffer.write(raw)
+    sys.stdout.buffer.flush()
+
+
+SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_FOR_A_VIEWER = 2.0
+
+
+def _watch(arguments: argparse.Namespace, asked: dict[str, Any]) -> int:
+    """Draw, and draw again whenever a file that the model was made of has changed, until somebody interrupts."""
+    from . import models
+
+    if arguments.output == "-" and not sys.stdout.isatty():
+        raise UsageError("--watch writes a file again and again: name one with -o")
+    place = arguments.model.rpartition(":")[0]
+    files = {Path(file) for file in (place if place.endswith(".py") else "", arguments.csv, arguments.weights) if file}
+    if not files and not place:
+        raise UsageError(f"--watch has nothing to watch: {arguments.model} is built in and reads no --csv or --weights")
+    for file in sorted(files):
+        if not file.is_file():
+            raise UsageError(f"there is no file {str(file)!r}")
+    files = {file.resolve() for file in files}
+    others = set(sys.modules)
+    wrote = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # compiled files tell edits apart by the second only
+    try:
+        while True:
+            seen = _stamps(files)
+            try:
+                path = _draw(arguments, asked)
+                if arguments.open and path is not None:
+                    _open(path)
+                arguments.open = arguments.no_clobber = False
+            except (MinigradError, MemoryError) as error:
+                if not files and not models.own_modules(others):
+                    raise
+                print("minigrad:", _one_line(error), file=sys.stderr)
+            modules = models.own_modules(others)
+            new = {file.resolve() for file in modules.values()} - files
+            files |= new
+            seen |= _stamps(new)
+            print(f"watching {', '.join(sorted(file.name for file in files))}; Ctrl-C ends", file=sys.stderr)
+            _wait(seen)
+            models.forget(modules)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 0
+    finally:
+        sys.dont_write_bytecode = wrote
+
+
+def _wait(seen: dict[Path, tuple[int, ...] | None]) -> None:
+    """Return when files have changed and two looks in a row find them alike: then nobody is still writing."""
+    last = seen
+    while True:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        now = _stamps(seen)
+        if now == last != seen:
+            return
+        last = now
+
+
+def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, ...] | None]:
+    """Return for each file what changes when its content does; None for one that is not there."""
+    stamps: dict[Path, tuple[int, ...] | None] = {}
+    for file in files:
+        try:
+            stat = file.stat()
+            stamps[file] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            stamps[file] = None
+    return stamps
 
 
 def _check_place(path: Path, keep: bool) -> None:
@@ -251,10 +381,25 @@ def _check_place(path: Path, keep: bool) -> None:
 
 
 def _open(path: Path) -> None:
+    """Show a file in the program that the system shows such files in, or else in a web browser."""
     import webbrowser
 
+    if hasattr(os, "startfile"):
+        os.startfile(path)
+        return
+    program = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if program is not None:
+        nothing = subprocess.DEVNULL
+        viewer = subprocess.Popen(
+            [program, path], stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+        try:
+            if viewer.wait(SECONDS_FOR_A_VIEWER) == 0:
+                return
+        except subprocess.TimeoutExpired:
+            return  # it is the viewer itself
     if not webbrowser.open(path.resolve().as_uri()):
-        print(f"minigrad: no web browser was found; open {path} by hand", file=sys.stderr)
+        print(f"minigrad: no program was found that shows {path}; open it by hand", file=sys.stderr)
 
 
 # --- explain ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import random
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from .errors import MinigradError, UsageError
 from .nn.units import Told
 from .tensor import Tensor, is_grad_enabled, manual_seed, tensor, zeros
 
-__all__ = ["BUILT_IN", "Model", "build", "read_csv"]
+__all__ = ["BUILT_IN", "Model", "build", "find_function", "forget", "own_modules", "read_csv"]
 
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 BUILT_IN = ("adder", *LAYERS)
@@ -43,20 +43,30 @@ class Model:
     Attributes:
         name: a word for titles and file names: ``"lstm"``, or the name of the user's function.
         title: one line that says what is computed.
-        steps: runs the computation and returns one loss for each step, or a single one.
+        steps: runs the computation and gives one loss for each step, or a single one.
+        count: how many losses that will be, where it is known before.
     """
 
     name: str
     title: str
-    steps: Callable[[], list[Tensor]]
+    steps: Callable[[], Iterable[Tensor]]
+    count: int | None = None
 
-    def losses(self) -> list[Tensor]:
-        """Run the model under the caller's tape and return its losses, one tensor of one element each."""
-        return self.steps()
+    def losses(self, told: Callable[[], object] = lambda: None) -> list[Tensor]:
+        """Run the model under the caller's tape and return its losses, one tensor of one element each.
 
-    def loss(self) -> Tensor:
+        Args:
+            told: called whenever there is one loss more.
+        """
+        parts = []
+        for part in self.steps():
+            parts.append(part)
+            told()
+        return parts
+
+    def loss(self, told: Callable[[], object] = lambda: None) -> Tensor:
         """Run the model under the caller's tape and return the sum of its losses, named ``E``."""
-        parts = self.losses()
+        parts = self.losses(told)
         if len(parts) == 1:
             return parts[0]
         total = ops.sum(ops.stack(*parts))
@@ -207,14 +217,13 @@ def _characters(
     codes = [letters.index(text[t % len(text)]) for t in range(count + 1)]
     one_hot = np.eye(len(letters), dtype=np.float32)
 
-    def run() -> list[Tensor]:
+    def run() -> Iterator[Tensor]:
         xs = [tensor(one_hot[[code]]) for code in codes[:-1]]
-        return [
-            _named(loss.cross_entropy(_named(y, "logits", t), _named(tensor([codes[t + 1]]), "next", t)), "E", t)
-            for t, y in net.outputs(xs)
-        ]
+        for t, y in net.outputs(xs):
+            follows = _named(tensor([codes[t + 1]]), "next", t)
+            yield _named(loss.cross_entropy(_named(y, "logits", t), follows), "E", t)
 
-    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run)
+    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run, count)
 
 
 def _trained(kind: str, path: Path, shape: dict[str, Any]) -> tuple[Net, str]:
@@ -251,15 +260,13 @@ def _adder(text: str, bits: int, hidden: int) -> Model:
         raise UsageError(f"{a} + {b} = {a + b} does not fit into {bits} bits, whose largest number is {2**bits - 1}")
     net = Net("rnn", 2, hidden, 1)
 
-    def run() -> list[Tensor]:
+    def run() -> Iterator[Tensor]:
         xs = [tensor([[float(a >> t & 1), float(b >> t & 1)]]) for t in range(bits)]
-        parts = []
         for t, y in net.outputs(xs):
             bit = _named(tensor([[float(a + b >> t & 1)]]), "d", t)
-            parts.append(_named(loss.half_squared_error(_named(ops.sigmoid(y), "y", t), bit), "E", t))
-        return parts
+            yield _named(loss.half_squared_error(_named(ops.sigmoid(y), "y", t), bit), "E", t)
 
-    return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run)
+    return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run, bits)
 
 
 def _series(kind: str, path: Path, steps: int | None, hidden: int, shape: dict[str, Any]) -> Model:
@@ -272,15 +279,13 @@ def _series(kind: str, path: Path, steps: int | None, hidden: int, shape: dict[s
     spread = rows.std(axis=0)
     rows = ((rows - rows.mean(axis=0)) / np.where(spread == 0, 1, spread)).astype(np.float32)
     net = Net(kind, rows.shape[1], hidden, rows.shape[1], **shape)
+    count = available if steps is None else steps
 
-    def run() -> list[Tensor]:
-        xs = [tensor(rows[[t]]) for t in range(available if steps is None else steps)]
-        return [
-            _named(loss.mse(_named(y, "y", t), _named(tensor(rows[[t + 1]]), "next", t)), "E", t)
-            for t, y in net.outputs(xs)
-        ]
+    def run() -> Iterator[Tensor]:
+        for t, y in net.outputs([tensor(rows[[t]]) for t in range(count)]):
+            yield _named(loss.mse(_named(y, "y", t), _named(tensor(rows[[t + 1]]), "next", t)), "E", t)
 
-    return Model(kind, f"{_described(kind, shape)} predicting the next row of {path.name}", run)
+    return Model(kind, f"{_described(kind, shape)} predicting the next row of {path.name}", run, count)
 
 
 def read_csv(path: str | Path) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -334,13 +339,7 @@ def _own(spec: str, options: list[str], seed: int) -> Model:
     if options:
         raise UsageError(f"--{options[0]} is for the built-in models; {spec} decides by itself what it reads")
     _seed_all(seed)
-    module = _load(place)
-    function = getattr(module, name, None)
-    if function is None:
-        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
-        raise UsageError(f"{place} has no function {name!r}{_or_rather(name, own)}")
-    if not callable(function):
-        raise UsageError(f"{spec} is no function but {_a(function)}")
+    function = find_function(spec)
     _check_arguments(spec, function)
 
     def run() -> list[Tensor]:
@@ -350,6 +349,43 @@ def _own(spec: str, options: list[str], seed: int) -> Model:
         return _as_losses(spec, result)
 
     return Model(name, spec, run)
+
+
+def find_function(spec: str) -> Callable[..., Any]:
+    """Import what ``file.py:function`` or ``package.module:function`` names.
+
+    Raises:
+        UsageError: there is no such file, module or function, or importing it fails.
+    """
+    place, _, name = spec.rpartition(":")
+    module = _load(place)
+    function = getattr(module, name, None)
+    if function is None:
+        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == module.__name__]
+        raise UsageError(f"{place} has no function {name!r}{_or_rather(name, own)}")
+    if not callable(function):
+        raise UsageError(f"{spec} is no function but {_a(function)}")
+    return function
+
+
+def own_modules(but: Collection[str]) -> dict[str, Path]:
+    """Return names and files of the imported modules that are not in `but`, nor Python's, installed or minigrad's."""
+    libraries = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if name in but or name.partition(".")[0] == "minigrad":
+            continue
+        if file.endswith(".py") and not file.startswith(libraries):
+            found[name] = Path(file)
+    return found
+
+
+def forget(names: Collection[str]) -> None:
+    """Drop imported modules, so that the next import reads their files again."""
+    for name in names:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
 
 
 def _unknown(spec: str) -> str:

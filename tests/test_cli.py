@@ -2,10 +2,12 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,13 +166,30 @@ def test_a_file_is_replaced_only_by_a_picture(capsys):
     assert Path("a.svg").read_text(encoding="utf-8").lstrip().startswith("<")
 
 
-def test_open_asks_the_browser(capsys, monkeypatch):
+VIEWER = """\
+#!/bin/sh
+echo "$1" >> asked
+exit 3
+"""
+
+
+def test_open_asks_the_systems_viewer_and_then_the_browser(capsys, monkeypatch):
+    viewer = Path("viewer")
+    viewer.write_text(VIEWER.replace("3", "0"))
+    viewer.chmod(0o755)
     asked = []
+    monkeypatch.setattr(cli.shutil, "which", lambda name: str(viewer.resolve()))
     monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or len(asked) == 1)
-    assert call(capsys, RENDER, "rnn", *SMALL, "-o", "a b.svg", "--open")[2] == ""
-    assert asked == [(Path.cwd() / "a b.svg").as_uri()]
-    status, _, err = call(capsys, RENDER, "rnn", *SMALL, "--open")
-    assert (status, "no web browser" in err) == (0, True)
+    draw = [RENDER, "rnn", *SMALL, "-o", "a b.svg", "--open"]
+    assert call(capsys, *draw)[2] == ""
+    assert (Path("asked").read_text(), asked) == ("a b.svg\n", [])
+    viewer.write_text(VIEWER)
+    assert call(capsys, *draw)[2] == ""
+    monkeypatch.setattr(cli.shutil, "which", lambda name: None)
+    status, _, err = call(capsys, *draw)
+    assert (status, "no program was found that shows a b.svg" in err) == (0, True)
+    assert asked == [(Path.cwd() / "a b.svg").as_uri()] * 2
+    assert Path("asked").read_text() == "a b.svg\n" * 2
 
 
 def test_render_graph_is_a_command_of_its_own(capsys):
@@ -180,14 +199,147 @@ def test_render_graph_is_a_command_of_its_own(capsys):
     assert "See render-graph --help" in capsys.readouterr().err
 
 
-def test_progress_is_for_terminals(capsys, monkeypatch):
+class Terminal(io.TextIOWrapper):
+    """What programs take for a terminal."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
+
+    def isatty(self):
+        return True
+
+    def shown(self):
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+def test_progress_is_for_terminals_with_rich(capsys, monkeypatch):
     assert call(capsys, RENDER, "rnn", *SMALL)[2] == ""
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    assert cli.main([RENDER, "rnn", *SMALL]) == 0
-    assert "running rnn spelling 'abc'" in terminal.getvalue()
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "rich.progress", None)
+        assert cli.main([RENDER, "rnn", *SMALL]) == 0
+    assert sys.stderr.shown() == ""
+    pytest.importorskip("rich")
+    assert cli.main([RENDER, "rnn", *SMALL, "--text", "ab [bold]"]) == 0
+    seen = sys.stderr.shown()
+    assert "running rnn spelling 'ab [bold]'" in seen
+    assert "100%" in seen
+    assert "sweeping back through" in seen
+    assert max(map(len, re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", seen).splitlines())) <= 80
+    assert seen.endswith("\x1b[2K")  # it is taken back
+
+
+def test_the_bar_counts_steps():
+    from minigrad import models
+
+    for spec, given, count in (("lstm", {"text": "abc"}, 3), ("adder", {"text": "1+1", "steps": 5}, 5)):
+        model, told = models.build(spec, **given), []
+        model.loss(lambda told=told: told.append(1))
+        assert model.count == len(told) == count
+
+
+# --- the standard output --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "module"), [("png", "resvg_py"), ("pdf", "svg2pdf_py"), ("text", None)])
+def test_any_format_goes_through_a_pipe(capsys, kind, module):
+    if module:
+        pytest.importorskip(module)
+    done = process(RENDER, "rnn", *SMALL, "-o", "-", "--format", kind, env={"PYTHONIOENCODING": "utf-8"})
+    assert call(capsys, RENDER, "rnn", *SMALL, "-o", "a.file", "--format", kind)[0] == 0
+    assert done.stdout == Path("a.file").read_bytes()
+    assert done.stderr.decode().startswith(f"standard output: {kind}")
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [("utf-8", "text"), ("ascii", "ascii"), ("latin-1", "ascii")])
+def test_a_terminal_gets_a_drawing_that_it_can_show(monkeypatch, capsys, encoding, kind):
+    monkeypatch.setattr(sys, "stdout", Terminal(encoding))
+    assert cli.main([RENDER, "lstm", *SMALL, "-o", "-"]) == 0
+    shown = sys.stdout.shown()
+    assert ("║ c₀" in shown, "# c[0]" in shown) == (kind == "text", kind == "ascii")
+    assert max(map(len, shown.splitlines())) == 80
+    monkeypatch.setattr(sys, "stdout", Terminal(encoding))
+    assert cli.main([RENDER, "lstm", *SMALL, "-o", "-", "--format", "png"]) == 2
+    assert sys.stdout.shown() == ""
+    assert "png is nothing for a terminal: name a file" in capsys.readouterr().err
+
+
+# --- folding and watching -------------------------------------------------------------------------------------
+
+
+def test_fold_by_words_none_and_functions(capsys):
+    Path("mine.py").write_text("def by(node):\n    return node.gate and f'{node.gate} of all steps'\n")
+    kept = {}
+    for fold in ("time", "gate", "none", "mine.py:by"):
+        assert call(capsys, RENDER, "lstm", "--text", "ab", "--steps", "14", "--fold", fold, "-o", "a.json")[0] == 0
+        nodes = json.loads(Path("a.json").read_text(encoding="utf-8"))["nodes"]
+        kept[fold] = sum(node["kind"] == "fold" for node in nodes)
+    assert kept == {"time": 1, "gate": 14 * 4, "none": 0, "mine.py:by": 4}
+
+
+def test_watch_draws_again_when_the_file_or_what_it_imports_changes(capsys, monkeypatch):
+    """The looks are counted, not timed: what happens between them happens in `sleep`."""
+    Path("helper.py").write_text("factor = 2.0\n")
+    text = "import helper\nimport minigrad as mg\ndef loss():\n    w = mg.tensor(3.0, requires_grad=True, name='w')\n"
+    Path("mine.py").write_text(text + "    return w * helper.factor\n")
+    edits = [
+        lambda: None,
+        lambda: Path("helper.py").write_text("factor = 5.0\n"),
+        lambda: Path("mine.py").write_text("def loss(:\n"),
+        lambda: Path("mine.py").unlink(),
+        lambda: Path("mine.py").write_text(text + "    return mg.tanh(w) * helper.factor\n"),
+    ]
+    seen = []
+
+    def sleep(seconds):
+        if waiting:
+            waiting.pop()
+            return
+        seen.append(Path("loss.json").read_text(encoding="utf-8"))
+        if not edits:
+            raise KeyboardInterrupt
+        edits.pop(0)()
+        waiting.extend([1])  # the next look finds the change, the one after it that it is whole
+
+    waiting = []
+    monkeypatch.setattr(cli, "time", SimpleNamespace(sleep=sleep))
+    status, out, err = call(capsys, RENDER, "mine.py:loss", "--watch", "--format", "json")
+    assert status == 0
+    assert out == "loss.json: json\n" * 3
+    assert err.count("watching helper.py, mine.py; Ctrl-C ends") == 5
+    assert "minigrad: mine.py is not valid Python: mine.py:1: invalid syntax\n" in err
+    assert "there is no file 'mine.py'" in err
+
+    def leaves(text):
+        return [n["value"]["numbers"][0] for n in json.loads(text)["nodes"] if n["kind"] == "op"]
+
+    assert [leaves(text)[-1] for text in dict.fromkeys(seen)] == pytest.approx([6.0, 15.0, 5 * 0.9950547536867305])
+
+
+def test_a_real_watch_ends_cleanly_when_interrupted():
+    Path("mine.py").write_text("import minigrad as mg\ndef loss(): return mg.tensor(2.0, requires_grad=True) * 3\n")
+    root = str(Path(cli.__file__).parents[1])
+    command = [
+        sys.executable,
+        "-m",
+        "minigrad.cli",
+        RENDER,
+        "mine.py:loss",
+        "-o",
+        "a.svg",
+        "--watch",
+        "--engine",
+        "own",
+    ]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": root}, text=True
+    ) as watching:
+        assert "watching mine.py" in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 0
+        assert watching.stderr.read() == "\n"
+    assert Path("a.svg").exists()
 
 
 # --- bad calls ------------------------------------------------------------------------------------------------
@@ -209,7 +361,14 @@ BAD = [
     ([RENDER, "lstm", "--format", "gif"], 2, "unknown format 'gif': choose from svg"),
     ([RENDER, "lstm", "-o", "a.gif"], 2, "unknown format 'gif'"),
     ([RENDER, "lstm", "-o", "picture"], 2, "cannot tell the format of 'picture'"),
-    ([RENDER, "lstm", "-o", "-", "--format", "png"], 2, "png is no text for the standard output"),
+    ([RENDER, "lstm", "-o", "-", "--open"], 2, "--open shows a file"),
+    ([RENDER, "lstm", "-o", "-", "--watch"], 2, "--watch writes a file"),
+    ([RENDER, "lstm", "--watch"], 2, "--watch has nothing to watch: lstm is built in"),
+    ([RENDER, "absent.py:loss", "--watch"], 2, "there is no file 'absent.py'"),
+    ([RENDER, "absent:loss", "--watch"], 2, "there is no module 'absent'"),
+    ([RENDER, "model.py:loss", "--watch", "-o", "a.gif"], 2, "unknown format 'gif'"),
+    ([RENDER, "lstm", "--fold", "size"], 2, "cannot fold by 'size'"),
+    ([RENDER, "lstm", "--fold", "model.py:lots"], 2, "model.py has no function 'lots'; did you mean loss"),
     ([RENDER, "lstm", "-o", "no/such/a.svg"], 2, "there is no folder 'no/such'"),
     ([RENDER, "lstm", "-o", "folder"], 2, "cannot write 'folder': it is a folder"),
     ([RENDER, "lstm", "-o", "locked/a.svg"], 2, "the folder 'locked' is not writable"),
@@ -409,12 +568,22 @@ def examples():
 
 
 @pytest.mark.parametrize("line", list(examples()))
-def test_examples_of_the_help_run(capsys, line):
+def test_examples_of_the_help_run(capsys, monkeypatch, line):
     if re.search(r"\.(png|pdf)$", line):
         pytest.importorskip("resvg_py")
         pytest.importorskip("svg2pdf_py")
+
+    def interrupted(seen):
+        raise KeyboardInterrupt
+
     Path("model.py").write_text(MODELS)
-    assert call(capsys, *line.split())[0] == 0
+    Path("weather.csv").write_text("temp,rain\n12,3\n7,11\n5,0.5\n")
+    shown = []
+    monkeypatch.setattr(cli, "_open", shown.append)
+    monkeypatch.setattr(cli, "_wait", interrupted)
+    words = shlex.split(line.partition(" | ")[0])
+    assert call(capsys, *words)[0] == 0
+    assert len(shown) == ("--open" in words)
 
 
 def test_version(capsys):

@@ -466,7 +466,7 @@ def fold(
         kept = frozenset(keep or ())
         group = {n.id: key for n in view.nodes if n.id not in kept and (key := name(n)) is not None}
     else:
-        raise UsageError(f"cannot fold by {by!r}: choose time, layer, gate or a function of a node")
+        raise UsageError(f"cannot fold by {by!r}: choose {', '.join(FOLDS)} or a function of a node")
     return _quotient(view, group)
 
 
@@ -878,6 +878,8 @@ def _gate_of(node: ViewNode) -> str | None:
 
 
 _NAMED_FOLDS: dict[str, Callable[[ViewNode], str | None]] = {"layer": _layer_of, "gate": _gate_of}
+FOLDS = ("time", *_NAMED_FOLDS)
+"""What `fold` can be told by name."""
 
 
 def _quotient(

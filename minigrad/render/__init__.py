@@ -13,12 +13,12 @@ from typing import Any
 
 from minigrad.errors import UsageError
 from minigrad.files import write_whole
-from minigrad.graph.view import View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
+from minigrad.graph.view import FOLDS, View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
 from minigrad.graph.view import fold as fold_view
 from minigrad.graph.walk import walk_of
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
-from minigrad.render.image import ENGINES, arranger, to_pdf, to_png
+from minigrad.render.image import ENGINES, arranger, converter, to_pdf, to_png
 from minigrad.render.layout import lay_out
 from minigrad.render.mermaid import MOST_EDGES, to_mermaid
 from minigrad.render.plan import Arrange
@@ -27,7 +27,7 @@ from minigrad.render.svg import to_svg
 from minigrad.render.terminal import to_text
 from minigrad.render.theme import THEMES, theme_named
 
-__all__ = ["BINARY", "ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "render", "to_graphviz"]
+__all__ = ["BINARY", "ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "check", "render", "to_graphviz"]
 
 FORMATS = ("svg", "png", "pdf", "dot", "json", "mermaid", "text", "ascii", "html")
 BINARY = ("png", "pdf")
@@ -159,22 +159,7 @@ def render(
         UsageError: an unknown style, format, option, theme or engine, or a place that cannot be written.
         MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
     """
-    if style not in _STYLES:
-        raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
-    manner = _STYLES[style]
-    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward), ("flow", flow)):
-        if given and option not in manner.can:
-            able = [name for name, other in _STYLES.items() if option in other.can]
-            instead = f"choose from {', '.join(able)}" if able else "no style does"
-            raise UsageError(f"the style {style!r} takes no {option}: {instead}")
-    theme_named(theme)
-    kind = _format(path, format)
-    shown = checked_show(show)
-    if flow not in (None, "width", "color"):
-        raise UsageError(f"flow is shown as width or color, not {flow!r}")
-    arrange = arranger(engine)
-    if not isinstance(fold, str | bool | None) and not callable(fold):
-        raise UsageError(f"cannot fold by {fold!r}")
+    manner, kind, shown, arrange = _checked(path, style, format, show, theme, engine, fold, highlight, backward, flow)
 
     def shorten(view: View) -> View:
         if fold is False or manner.whole:
@@ -227,6 +212,46 @@ def render(
         written = write_whole(path, data.encode() if isinstance(data, str) else data)
     summary = f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
     return Rendered(data, kind, who, written, svg, summary)
+
+
+def check(path: str | os.PathLike[str] | None = None, **options: Any) -> None:
+    """Raise what `render` would raise of this place and these options, before anything is computed to be drawn."""
+    defaults: dict[str, Any] = {"style": "graph", "format": None, "show": ("shape",), "theme": "light", "engine": None}
+    _checked(path, **defaults | {"fold": None, "highlight": None, "backward": False, "flow": None} | options)
+
+
+def _checked(
+    path: str | os.PathLike[str] | None,
+    style: str,
+    format: str | None,
+    show: Iterable[str],
+    theme: str,
+    engine: str | None,
+    fold: Fold,
+    highlight: Any,
+    backward: bool,
+    flow: str | None,
+) -> tuple[Style, str, tuple[str, ...], Arrange | None]:
+    """Return the style, the format, what to show and who orders the steps."""
+    if style not in _STYLES:
+        raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
+    manner = _STYLES[style]
+    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward), ("flow", flow)):
+        if given and option not in manner.can:
+            able = [name for name, other in _STYLES.items() if option in other.can]
+            instead = f"choose from {', '.join(able)}" if able else "no style does"
+            raise UsageError(f"the style {style!r} takes no {option}: {instead}")
+    theme_named(theme)
+    if flow not in (None, "width", "color"):
+        raise UsageError(f"flow is shown as width or color, not {flow!r}")
+    if not callable(fold) and (
+        not isinstance(fold, str | bool | None) or (isinstance(fold, str) and fold not in FOLDS)
+    ):
+        raise UsageError(f"cannot fold by {fold!r}: choose {', '.join(FOLDS)} or a function of a node")
+    kind = _format(path, format)
+    if kind in BINARY:
+        converter(kind)
+    return manner, kind, checked_show(show), arranger(engine)
 
 
 def _format(path: str | os.PathLike[str] | None, asked: str | None) -> str:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from minigrad.errors import MinigradError, MissingExtraError, UsageError
 from minigrad.render.plan import Arrange, Layers
@@ -118,6 +119,18 @@ def _answer(text: str) -> dict[int, float]:
     return x
 
 
+def converter(kind: str) -> Any:
+    """Return the module that makes PNG or PDF of SVG.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module({"png": "resvg_py", "pdf": "svg2pdf_py"}[kind])
+    except ImportError:
+        raise MissingExtraError(f"A {kind.upper()} picture", "render") from None
+
+
 def to_png(svg: str, scale: float = 1.0) -> bytes:
     """Return an SVG document as PNG, with the fonts of the package and no others.
 
@@ -130,10 +143,7 @@ def to_png(svg: str, scale: float = 1.0) -> bytes:
         raise UsageError(
             f"a PNG of {width:.0f} x {height:.0f} pixels is too large: fold the graph, lower the scale, or take SVG"
         )
-    try:
-        resvg = importlib.import_module("resvg_py")
-    except ImportError:
-        raise MissingExtraError("A PNG picture", "render") from None
+    resvg = converter("png")
     with as_file(files("minigrad.render").joinpath("assets", "fonts")) as fonts:
         faces = [str(path) for path in sorted(fonts.glob("*.ttf"))]
         return bytes(
@@ -155,15 +165,12 @@ def to_pdf(svg: str) -> bytes:
     Raises:
         MissingExtraError: the converter is not installed.
     """
-    try:
-        converter = importlib.import_module("svg2pdf_py")
-    except ImportError:
-        raise MissingExtraError("A PDF picture", "render") from None
+    svg2pdf = converter("pdf")
     with as_file(files("minigrad.render").joinpath("assets", "fonts")) as fonts:
-        database = converter.FontDatabase()
+        database = svg2pdf.FontDatabase()
         for path in sorted(fonts.glob("*.ttf")):
             database.load_font_file(str(path))
-        return _renumbered(bytes(converter.svg_to_pdf(svg, database)))
+        return _renumbered(bytes(svg2pdf.svg_to_pdf(svg, database)))
 
 
 _REFERENCE = re.compile(rb"\b(\d+) 0 R\b")
