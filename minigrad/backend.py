@@ -222,7 +222,7 @@ class ArrayLane:
         self.xp = xp
         self.device = device
         self.functions = Functions(xp)
-        self.updates: Mapping[str, Callable[[Sequence[Any], Sequence[float]], bool]] = {}
+        self.updates: Mapping[str, Callable[[Sequence[Any], Sequence[Any]], bool]] = {}
         """Kernels of the page's updates: called with arrays and parameters, they say whether they did the work."""
         self.kernels: dict[str, Any] = {}
 
@@ -286,6 +286,9 @@ class ArrayLane:
         """Make an array of zeros."""
         return self.xp.zeros(shape, dtype=dtype)
 
+    def check_index(self, shape: tuple[int, ...], index: Any) -> None:
+        """Refuse a place outside of an array of this shape, where the library itself does not."""
+
     def take(self, array: Any, index: Any) -> Any:
         """Return ``array[index]``; arrays of the index are of this lane.
 
@@ -305,6 +308,30 @@ class ArrayLane:
     def sum_squares(self, array: Any) -> float:
         """Return the sum of squares in float64: those of large float32 numbers do not fit float32."""
         return float(self.xp.sum(self.xp.square(self.xp.astype(array, self.xp.float64))))
+
+    def norm(self, arrays: Sequence[Any], p: float) -> Any:
+        """Return the p-norm of all elements of several arrays, added in float64; NaN if there is one.
+
+        It is a number, or, where that would have to be waited for, a float64 array without axes.
+        """
+        norms = [self._norm(array, p) for array in arrays]
+        if any(map(math.isnan, norms)):
+            return math.nan
+        if p == math.inf:
+            return max(norms)
+        return math.hypot(*norms) if p == 2 else sum(n**p for n in norms) ** (1 / p)
+
+    def _norm(self, array: Any, p: float) -> float:
+        if 0 in array.shape:
+            return 0.0
+        if p == 2:
+            return math.sqrt(self.sum_squares(array))
+        size = self.xp.astype(self.xp.abs(array), self.xp.float64)
+        return float(self.xp.max(size)) if p == math.inf else float(self.xp.sum(size**p) ** (1 / p))
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Hold back the updates inside, so that they may run as one."""
+        return contextlib.nullcontext()
 
     def to_numpy(self, array: Any) -> Any:
         """Copy an array to the CPU's memory as a NumPy array, if it is not one already."""
@@ -389,8 +416,7 @@ def _cuda_lane() -> ArrayLane:
     Raises:
         MissingExtraError: CuPy is not installed. DeviceError: it is, but does not load, or finds no GPU.
     """
-    lane = DEVICES.get("cuda")
-    if lane is None:
+    if "cuda" not in DEVICES:
         try:
             cuda = importlib.import_module("._cuda", __package__)
         except ModuleNotFoundError as error:
@@ -399,11 +425,10 @@ def _cuda_lane() -> ArrayLane:
             raise MissingExtraError('device="cuda"', "cuda") from None
         except ImportError as error:
             raise DeviceError(f"CuPy is installed but does not load: {error}") from error
-        array_type, lane = cuda.connect(PAGE)
-        DEVICES["cuda"] = LANES[array_type] = lane
+        cuda.connect(PAGE)
         if _seed:
-            lane.seed(_seed[0])
-    return lane
+            DEVICES["cuda"].seed(_seed[0])
+    return DEVICES["cuda"]
 
 
 DEVICES: dict[str, ArrayLane] = {"cpu": NUMPY}
@@ -497,6 +522,11 @@ def host(array: Any) -> Any:
     """Return an array's values, or a number, as a NumPy array: the one way for values to leave a device."""
     lane = lane_of(array)
     return np.asarray(array) if lane is None else lane.to_numpy(array)
+
+
+def move(array: Any, lane: ArrayLane) -> Any:
+    """Return an array on a lane's device: it is copied if it lives elsewhere."""
+    return array if lane_of(array) is lane else lane.asarray(host(array))
 
 
 @contextlib.contextmanager

@@ -715,7 +715,7 @@ class Update:
             return
         functions = lane.functions
         held = dict(zip(self.arrays, arrays, strict=True))
-        values = {**held, **dict(zip(self.params, map(float, numbers), strict=True))}
+        values = {**held, **dict(zip(self.params, map(_number, numbers), strict=True))}
         for result, names, compute in self._steps:
             value = compute(functions, *[values[name] for name in names])
             if result in held:
@@ -725,6 +725,11 @@ class Update:
 
     def __repr__(self) -> str:
         return f"<update {self.text_signature}>"
+
+
+def _number(value: Any) -> Any:
+    """Return a number as Python's, which lends no dtype; one that lives on a device stays there."""
+    return value if lane_of(value) is not None else float(value)
 
 
 def update(signature: str, *, doc: str, **formulas: str) -> Update:

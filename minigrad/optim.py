@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from . import _core
-from .backend import array_lane
+from .backend import array_lane, move
 from .errors import ShapeError, UsageError
 from .nn.clip import clip_factor, norm_of
 from .ops import update as updates
@@ -107,11 +108,16 @@ class Optimizer:
         scale = 1.0
         if max_norm is not None:
             scale = clip_factor(norm_of([_core.data_of(p.grad) for _, p in found if p.grad is not None]), max_norm)
-        with no_grad():
+        with no_grad(), contextlib.ExitStack() as open_lanes:
+            for lane in dict.fromkeys(array_lane(_core.data_of(p)) for _, p in found):
+                open_lanes.enter_context(lane.together())
             for place, (group, p) in enumerate(found):
                 if p.grad is not None:
                     data, g = _core.data_of(p), _core.data_of(p.grad)
                     state = self.state.setdefault(place, {})
+                    for word, held in state.items():
+                        if hasattr(held, "dtype"):  # the parameter may have moved
+                            state[word] = move(held, array_lane(data))
                     self.update(data, g, -scale if group["maximize"] else scale, state, group)
                     _core.mark_changed(data)
         return loss
@@ -171,7 +177,7 @@ def _loaded(who: str, word: str, value: Any, p: Tensor) -> Any:
     lane, data = array_lane(_core.data_of(p)), _core.data_of(p)
     if tuple(array.shape) != p.shape:
         raise ShapeError(f"{who}: {word} of shape {tuple(array.shape)} for a parameter of shape {p.shape}")
-    return lane.xp.array(lane.asarray(array), dtype=data.dtype, copy=True)
+    return lane.xp.asarray(move(array, lane), dtype=data.dtype, copy=True)
 
 
 class SGD(Optimizer):

@@ -13,15 +13,17 @@ from .backend import (
     DEVICES,
     NUMPY,
     array_lane,
+    as_index,
     device_name,
     get_default_dtype,
     host,
     is_array,
     lane_for_device,
+    move,
     seed_lanes,
 )
 from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
-from .op import PAGE, Op
+from .op import PAGE, Op, lane_of
 
 __all__ = [
     "Tensor",
@@ -163,7 +165,7 @@ class Tensor(TensorBase):
     def data(self, value: Any) -> None:
         array = _core.data_of(value)
         lane = array_lane(_core.data_of(self))
-        array = lane.asarray(array)
+        array = lane.asarray(_at_home(array, lane))
         if array.dtype != self.dtype:
             raise DTypeError(f"data of dtype {array.dtype} for a tensor of {self.dtype}")
         _core.set_data(self, array)
@@ -297,7 +299,9 @@ class Tensor(TensorBase):
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = _core.clean_index(index)
+        lane = array_lane(_core.data_of(self))
+        index = as_index(lane, _core.clean_index(index))
+        lane.check_index(self.shape, index)
 
         def change(data: Any) -> None:
             try:
@@ -541,7 +545,7 @@ def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _like(value: Any, data: Any) -> Any:
     """Return a value to be written into an array, in that array's dtype."""
-    value = _core.data_of(value)
+    value = _at_home(_core.data_of(value), array_lane(data))
     if (
         hasattr(value, "dtype")
         and value.dtype != data.dtype
@@ -549,6 +553,16 @@ def _like(value: Any, data: Any) -> Any:
         and value.shape
     ):
         raise DTypeError(f"values of {value.dtype} for a tensor of {data.dtype}: convert them first")
+    return value
+
+
+def _at_home(value: Any, lane: Any) -> Any:
+    """Return a value that is no array of another device."""
+    owner = lane_of(value)
+    if owner is not None and owner is not lane:
+        raise DeviceError(
+            f'values on {owner.device} for a tensor on {lane.device}: move them with .to("{lane.device}")'
+        )
     return value
 
 
@@ -617,7 +631,7 @@ def tensor(
     """
     array = _copy_in(data, dtype, requires_grad)
     if device is not None:
-        array = _on(device, array)
+        array = move(array, lane_for_device(device))
     if requires_grad and array_lane(array).kind(array) != "f":
         raise DTypeError(f'only floating tensors have gradients; this one is {array.dtype}: pass dtype="float32"')
     return _core.tensor(array, requires_grad, name)
@@ -694,12 +708,6 @@ def from_dlpack(x: Any) -> Tensor:
     if device is None:
         raise DeviceError(f"an array on a device of DLPack's type {kind}; arrays on the CPU and on CUDA can be shared")
     return _core.tensor(_supported(lane_for_device(device).xp.from_dlpack(x)))
-
-
-def _on(device: str, array: Any) -> Any:
-    """Return an array on a device: it is copied if it lives elsewhere."""
-    lane = lane_for_device(device)
-    return array if array_lane(array) is lane else lane.asarray(host(array))
 
 
 def _dtype(dtype: Any) -> Any:

@@ -29,7 +29,7 @@ SIDEWAYS = {  # what a room may import from its own floor
     "formula": {"errors"},
     "op": {"_core"},
     "backend": {"_cpu", "_cuda"},
-    "_cuda": {"_cuda_recurrent"},
+    "_cuda": {"_cuda_recurrent", "backend"},
     "tensor": {"function", "grad"},
     "function": {"tensor", "grad"},
     "grad": {"tensor", "function"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import _core
-from ..backend import array_lane
+from ..backend import array_lane, shared_lane
 from ..errors import GraphError, UsageError
+from ..ops.update import scaled_update
 from ..tensor import Tensor, tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
@@ -47,43 +48,38 @@ def clip_grad_norm_(
     if not gradients:
         return tensor(0.0)
     total = norm_of(gradients, norm_type)
-    if error_if_nonfinite and not math.isfinite(total):
-        raise GraphError(f"clip_grad_norm_: the norm of the gradients is {total}; nothing was clipped")
+    if error_if_nonfinite and not math.isfinite(float(total)):
+        raise GraphError(f"clip_grad_norm_: the norm of the gradients is {float(total)}; nothing was clipped")
     factor = clip_factor(total, max_norm)
-    if factor != 1:
-        for g in gradients:
-            g *= factor
-            _core.mark_changed(g)
-    return tensor(total, dtype=gradients[0].dtype)
+    lane = array_lane(gradients[0])
+    if not isinstance(factor, float) or factor != 1:
+        with lane.together():
+            for g in gradients:
+                scaled_update((g,), (factor,))
+                _core.mark_changed(g)
+    return _core.tensor(lane.cast(total, gradients[0].dtype))
 
 
-def clip_factor(total: float, max_norm: float) -> float:
-    """Return what gradients of norm `total` are multiplied by to stay within `max_norm`: 1 where they do."""
+def clip_factor(total: Any, max_norm: float) -> Any:
+    """Return what gradients of norm `total` are multiplied by to stay within `max_norm`: 1 where they do.
+
+    A number, or an array without axes if `total` is one: on a GPU nobody waits for it.
+    """
     # The small number is PyTorch's; an infinite norm makes the factor 0, a NaN one makes it NaN.
     factor = max_norm / (total + 1e-6)
-    return 1.0 if factor >= 1 else factor
+    if isinstance(factor, float):
+        return 1.0 if factor >= 1 else factor
+    return array_lane(factor).xp.where(factor >= 1, 1.0, factor)
 
 
-def norm_of(arrays: list[Any], p: float = 2.0) -> float:
-    """Return the p-norm of all elements of several arrays together, summed in float64; NaN if there is one."""
-    norms = [_norm(g, p) for g in arrays]
-    if any(map(math.isnan, norms)):
-        return math.nan
-    if p == math.inf:
-        return max(norms)
-    return math.hypot(*norms) if p == 2 else sum(n**p for n in norms) ** (1 / p)
+def norm_of(arrays: Sequence[Any], p: float = 2.0) -> Any:
+    """Return the p-norm of all elements of several arrays together, a number or an array without axes.
 
-
-def _norm(g: Any, p: float) -> float:
-    lane = array_lane(g)
-    if g.size == 0:
-        return 0.0
-    if p == 2:
-        return math.sqrt(lane.sum_squares(g))
-    xp = lane.xp
-    if p == math.inf:
-        return float(xp.max(xp.abs(g)))
-    return float(xp.sum(xp.abs(g).astype(xp.float64) ** p) ** (1 / p))
+    Raises:
+        DeviceError: gradients on two devices.
+    """
+    lane = shared_lane("the norm of the gradients", arrays)
+    return 0.0 if lane is None else lane.norm(arrays, p)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

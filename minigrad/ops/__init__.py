@@ -91,6 +91,7 @@ from .compare import (
 )
 from .loss import bce_with_logits, cross_entropy, half_squared_error, mse, soft_cross_entropy
 from .ctc import ctc
+from . import update as update  # the changes that optimisers make: no operations, and entered with them
 
 __all__ = [
     "abs",

@@ -17,8 +17,11 @@ __all__ = [
     "rmsprop_centered_update",
     "rmsprop_momentum_update",
     "rmsprop_update",
+    "scaled_update",
     "sgd_update",
 ]
+
+scaled_update = update("scaled(g; scale)", g="scale * g", doc="a gradient clipped by the norm of all")
 
 GRADIENT = {"d": "scale * g + decay * p"}
 
