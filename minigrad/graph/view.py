@@ -228,6 +228,15 @@ def gate_letter(gate: str | None) -> str | None:
     return _GATE_LETTER.get(gate or "")
 
 
+def gate_name(letter: str) -> str:
+    """Return the name of a gate of one letter.
+
+    >>> gate_name("f"), gate_name("z")
+    ('forget', 'update')
+    """
+    return next(name for name, short in _GATE_LETTER.items() if short == letter)
+
+
 def view_of(
     tape: Any,
     *,

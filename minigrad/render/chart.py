@@ -1,0 +1,588 @@
+"""What the two charts of one block share: words with their numbers, wires that leap over each other, the sum of δ.
+
+A chart is a pure function: a block, which is view data, becomes a scene.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from minigrad.graph.view import Summary, ViewEdge, ViewNode, gate_letter, gate_name
+from minigrad.render.block import LINEAR, Block, Link
+from minigrad.render.labels import edge_key, node_title, number, pretty_local, shape_text
+from minigrad.render.scene import Box, Frame, Point, Scene, Wire, Words
+from minigrad.render.text import width
+
+TERM, SIGN, NAME, FIGURE = 17.0, 16.0, 13.0, 9.5
+"""Font sizes: states and inputs; what a box does; what a wire carries; everything else."""
+
+LEADING = 1.28
+_SPACE = 5.0
+_LEGEND_ROW = 17.0
+MARGIN = 16.0
+ROUND = 17.0
+"""The radius of a pointwise operation."""
+
+BACK = 7.0
+"""How far a gradient's arrow runs beside its wire."""
+
+SHOWN_NUMBERS = 2
+"""Arrays of more numbers than this are written as their norm."""
+
+WIDEST = 1122
+"""A4 landscape at 96 pixels an inch: where vectors would make a chart wider than this, it writes norms."""
+
+Run = tuple[str, float, str, str]
+"""A piece of a line: its text, font size, face and style."""
+
+Lines = list[list[Run]]
+
+
+
+def figure(summary: Summary, most: int = SHOWN_NUMBERS, sign: str = "", equals: str = "") -> str:
+    """Return an array in a few signs: its numbers if they are at most so many, otherwise its norm.
+
+    >>> pair = Summary(-0.5, 0.25, -0.125, 0.559, (-0.5, 0.25))
+    >>> figure(pair), figure(pair, sign="∂"), figure(pair, most=1, sign="∂")
+    ('−0.5, 0.25', '∂ −0.5, 0.25', '‖∂‖ 0.559')
+    """
+    values = summary.numbers
+    if values is not None and 0 < len(values) <= most:
+        text = number(values[0]) if len(values) == 1 else ", ".join(f"{v:.2g}".replace("-", "−") for v in values)
+    else:
+        text, sign = number(summary.norm), f"‖{sign or '·'}‖"
+    return " ".join(word for word in (sign, equals, text) if word)
+
+
+def measure(lines: Lines) -> tuple[float, float]:
+    """Return the width and height of lines under each other."""
+    return max((_line_width(line) for line in lines), default=0.0), sum(_line_height(line) for line in lines)
+
+
+def _line_width(line: Sequence[Run]) -> float:
+    return sum(_run_width(run) for run in line) + _SPACE * (len(line) - 1)
+
+
+def _run_width(run: Run) -> float:
+    text, size, face, _ = run
+    return width(text, size, face, "_" in text)
+
+
+def _line_height(line: Sequence[Run]) -> float:
+    return max(size for _, size, _, _ in line) * LEADING
+
+
+class Chart:
+    """A chart while it is drawn: the words that belong to each part, and the scene that grows."""
+
+    def __init__(self, block: Block, show: Sequence[str], backward: bool, most: int = SHOWN_NUMBERS) -> None:
+        self.block, self.show, self.backward, self.most = block, tuple(show), backward, most
+        self.scene = Scene(engine="none")
+        self.keys = {i: n.key for i, n in block.nodes.items()}
+        self.nets: dict[str, str] = {}
+        self.drawn: set[tuple[str, str]] = set()
+        self.used: set[str] = set()
+        t = "ₜ"
+        before = "ₜ₊₁" if block.unit.direction == "reverse" else "ₜ₋₁"
+        self.letters: dict[str, str] = {
+            "x": f"x{t}", "h-": f"h{before}", "c-": f"c{before}", "gates-": f"[i f o]{before}", "gates": f"[i f o]{t}",
+            "fc": f"f{t} ⊙ c{before}", "ig": f"i{t} ⊙ g{t}", "norm": f"norm c{t}", "u": f"U h{before} + b",
+            "1-": f"1 − z{t}", "zn": f"(1 − z{t}) ⊙ n{t}", "zh": f"z{t} ⊙ h{before}",
+            "rh": f"r{t} ⊙ h{before}" if "u" not in block else f"r{t} ⊙ (U h{before} + b)",
+            **{letter: f"{letter}{t}" for letter in "figorzn"},
+        }  # fmt: skip
+        self.letters["a"] = f"h{t}"
+        if block.unit.kind == "lstm":
+            self.letters |= {"+": f"c{t}", "clip": f"c{t}", "c*": f"c{t}"}
+            squash = block.parts["squash"].sign if "squash" in block else ""
+            self.letters["squash"] = f"{squash} c{t}".strip()
+            seen = self.letters["squash"] if squash else f"c{t}"
+            self.letters["oh"] = f"o{t} ⊙ {seen}" if "out*" in block else f"h{t}"
+        else:
+            self.letters["+"] = f"h{t}"
+        self.letters |= {"out*": f"h{t}", "h*": f"h{before}′", "x*": f"x{t}′"}
+        self.h, self.c, self.before, self.t = f"h{t}", f"c{t}", before, t
+
+    # words
+
+    def last(self, *names: str) -> str:
+        """Return the last of some parts that the block has."""
+        return next(name for name in reversed(names) if name in self.block)
+
+    @property
+    def output(self) -> str:
+        """The part whose result is h."""
+        if self.block.unit.kind == "lstm":
+            return self.last("+", "clip", "norm", "squash", "oh", "out*")
+        return self.last("a", "+", "out*")
+
+    @property
+    def cell(self) -> str:
+        """The part whose result the output reads: the cell."""
+        return self.last("+", "clip")
+
+    @property
+    def kept(self) -> str:
+        """The part whose result is the cell that is handed on."""
+        return self.last("+", "clip", "c*")
+
+    def weight(self, source: str, gate: str) -> Lines:
+        """Return the lines beside an input of a gate: the letter of its weights, and what comes back."""
+        link = self.block.links.get((source, gate))
+        if link is None:
+            return []
+        index = "" if gate == "a" else f"_{'n' if gate == 'u' else gate}"
+        linear = any(self.block.nodes[e.target].op in LINEAR for e in link.edges)
+        if link.peephole:
+            letter = "P" if link.peephole == "full" else "p"
+        else:
+            letter = {"x": "W", "gates-": "G"}.get(source, "U") if linear else ""
+        lines: Lines = [[(letter + index, FIGURE + 1.5, "oblique", "p" if link.peephole else "t")]] if letter else []
+        return lines + self.sent(link)
+
+    def figures(self, node: ViewNode, *, total: bool = True) -> Lines:
+        """Return the lines with the numbers of a node's value and, if asked for, of its whole gradient."""
+        lines: Lines = []
+        if "value" in self.show and node.value is not None:
+            lines.append([(self.figure(node.value, equals="="), FIGURE, "sans", "v")])
+        if total and "grad" in self.show and node.grad is not None:
+            lines.append([(self.figure(node.grad, "∂"), FIGURE, "sans", "d")])
+        return lines
+
+    def figure(self, summary: Summary, sign: str = "", equals: str = "") -> str:
+        """Return an array in as many signs as there is room for."""
+        return figure(summary, self.most, sign, equals)
+
+    def shape(self, node: ViewNode) -> list[Run]:
+        """Return a node's shape as a piece of a line, if it is asked for."""
+        return [(shape_text(node.shape), FIGURE - 1, "sans", "s")] if "shape" in self.show else []
+
+    def state(self, name: str, symbol: str | None = None, *, numbers: bool = True) -> Lines:
+        """Return the lines of something that enters or leaves the block."""
+        node = self.block.node(name)
+        head: list[Run] = [(symbol or self.letters[name], TERM, "oblique", "t")]
+        if not numbers:
+            return [head]
+        lines: Lines = [head]
+        if "shape" in self.show:
+            lines.append(self.shape(node))
+        lines += self.figures(node)
+        if self.backward and "grad" not in self.show and node.grad is not None:
+            lines.append([(self.figure(node.grad, "∂"), FIGURE, "sans", "d")])
+        return lines
+
+    def sent(self, link: Link) -> Lines:
+        """Return the line with what the reverse sweep sends back along a link."""
+        if not self.backward:
+            return []
+        parts = [e.contribution for e in link.edges]
+        if len(parts) == 1 and parts[0] is not None:
+            return [[(self.figure(parts[0], "δ"), FIGURE, "sans", "k")]]
+        return []
+
+    def factor(self, link: Link) -> Lines:
+        """Return the line with the local derivative of a link: of the one operation that it enters."""
+        if "local" not in self.show or len(link.edges) != 1:
+            return []
+        text = self.local(link.edges[0])
+        return [[(f"∂⁺ {text}", FIGURE, "sans", "s")]] if text else []
+
+    def local(self, edge: ViewEdge) -> str:
+        """Return an edge's local derivative with the names of this step in the place of operands."""
+        if not edge.local:
+            return ""
+        result = self.called(edge.target)
+        words = {"y": result if " " not in result else "y"}
+        for e in self.block.operands[edge.target]:
+            words[e.name] = self.called(e.source)
+        if re.search(r"[@(\[]\s*\w*\(|@|,", edge.local):
+            return ""  # what a product with a matrix sends back is no factor
+        text = re.sub(r"\b[a-z]\w*\b", lambda m: words.get(m[0], m[0]), edge.local)
+        return pretty_local(text)
+
+    def called(self, node: int) -> str:
+        """Return what a node is called in formulas."""
+        name = self.block.home.get(node)
+        if name is None:
+            return self.block.nodes[node].label if self.block.nodes[node].kind == "constant" else "p"
+        if self.block.parts[name].out != node:
+            return "y"
+        text = self.letters.get(name, "y")
+        return f"({text})" if set(text) & set("⊙+−") and text[-1] not in "₋₁" and " " in text else text
+
+    def carried(self, link: Link, *, named: bool) -> Lines:
+        """Return the lines beside a wire: what it carries, its numbers, what comes back, the local derivative.
+
+        `named` wires have their symbol even where no numbers stand below it.
+        """
+        node = self.block.node(link.source)
+        alone = sum(e.source == node.id for edges in self.block.readers.values() for e in edges) == 1
+        lines = self.figures(node, total=not (self.backward and alone)) + self.sent(link) + self.factor(link)
+        if named or lines:
+            shape = self.shape(node) if named else []
+            lines.insert(0, [(self.letters[link.source], NAME, "oblique", "t"), *shape])
+        return lines
+
+    def weighted(self, name: str) -> Lines:
+        """Return the lines in a gate's box: its name, its activation, the weighted sum and that one's gradient."""
+        part = self.block.parts[name]
+        lines: Lines = [[(part.sign, SIGN, "sans", "t")]]
+        gate = self.block.node(name).gate
+        if gate and part.weighted is not None:
+            lines.append([(f"{gate} gate", FIGURE - 0.5, "sans", "s")])
+        if part.weighted is None:
+            return lines
+        node = self.block.nodes[part.weighted]
+        bar = f"{name}̄{self.t}" if name != "a" else f"a{self.t}"
+        if "value" in self.show and node.value is not None:
+            lines.append([(self.figure(node.value, bar, "="), FIGURE, "sans", "v")])
+        if ("grad" in self.show or self.backward) and node.grad is not None:
+            lines.append([(self.figure(node.grad, f"δ{bar}"), FIGURE, "sans", "k" if self.backward else "d")])
+        if "local" in self.show and part.out != part.weighted:
+            edge = next((e for e in self.block.operands[part.out] if e.source == part.weighted), None)
+            if edge is not None and (text := self.local(edge)):
+                lines.append([(f"∂⁺ {text}", FIGURE, "sans", "s")])
+        return lines
+
+    # shapes
+
+    def words(self, lines: Lines, x: float, y: float, anchor: str = "start") -> tuple[float, float, float, float]:
+        """Write lines, the first one's top at y; return the box that they fill."""
+        wide, high = measure(lines)
+        left = {"start": x, "middle": x - wide / 2, "end": x - wide}[anchor]
+        self.scene.words += self._set(lines, x, y, anchor)
+        return (left, y, left + wide, y + high)
+
+    def _set(self, lines: Lines, x: float, y: float, anchor: str) -> list[Words]:
+        found = []
+        for line in lines:
+            high, wide = _line_height(line), _line_width(line)
+            at = {"start": x, "middle": x - wide / 2, "end": x - wide}[anchor]
+            for run in line:
+                text, size, face, style = run
+                found.append(Words(text, at, y + high / 2, size, face, "start", style, "_" in text))
+                at += _run_width(run) + _SPACE
+            y += high
+        return found
+
+    def size(self, lines: Lines, least: float = 40.0) -> tuple[float, float]:
+        """Return the size of a box around lines."""
+        wide, high = measure(lines)
+        return max(round(wide) + 16.0, least), max(float(round(high)) + 10.0, 34.0)
+
+    def box(
+        self, name: str, x: float, y: float, lines: Lines, style: str, least: float = 40.0, high: float = 0.0
+    ) -> Box:
+        """Draw a part as a box around its centre."""
+        size = self.size(lines, least)
+        return self._add(name, x, y, size[0], max(size[1], high), lines, style, "round")
+
+    def dot(self, name: str, x: float, y: float, style: str = "op", radius: float = ROUND) -> Box:
+        """Draw a pointwise operation as a small circle."""
+        part = self.block.parts[name]
+        size = SIGN if len(part.sign) == 1 else 11.0
+        lines: Lines = [[(part.sign, size, "sans", "t")]]
+        return self._add(name, x, y, 2 * radius, 2 * radius, lines, style, "circle")
+
+    def place(self, name: str, x: float, y: float, lines: Lines, anchor: str) -> Box:
+        """Draw what enters or leaves as words without an outline; x is the side that the anchor names."""
+        wide, high = measure(lines)
+        centre = {"start": x + wide / 2, "middle": x, "end": x - wide / 2}[anchor]
+        return self._add(name, centre, y, wide + 4, high, lines, "terminal", "bare", anchor)
+
+    def _add(
+        self, name: str, x: float, y: float, wide: float, high: float, lines: Lines, style: str, shape: str, anchor: str = "middle"
+    ) -> Box:
+        part = self.block.parts[name]
+        at = {"start": x - wide / 2 + 2, "middle": x, "end": x + wide / 2 - 2}[anchor]
+        words = tuple(self._set(lines, at, y - measure(lines)[1] / 2, anchor))
+        node = self.block.nodes[part.out]
+        titles = [node_title(self.block.nodes[i], self.letters.get(name, name)) for i in part.members]
+        if len(titles) > 4:
+            titles = [*titles[:3], f"and {len(titles) - 4} more", titles[-1]]
+        key = f"n-{node.key}"
+        classes = tuple(f"n-{self.keys[i]}" for i in part.members)
+        if key in self.used:
+            key, classes = self._fresh(key), (f"n-{node.key}", *classes)
+        self.used.add(key)
+        box = Box(key, x, y, wide, high, words, style, shape, "; ".join(titles), classes)
+        self.scene.boxes.append(box)
+        return box
+
+    def _fresh(self, key: str) -> str:
+        return next(k for n in range(2, 99) if (k := f"{key}-{n}") not in self.used)
+
+    def wire(self, points: Iterable[Point], style: str, net: str, links: Sequence[Link] = (), *, arrow: bool = True) -> None:
+        """Draw a wire; wires of one net branch and never leap over each other."""
+        edges = [e for link in links for e in link.edges]
+        keys = [edge_key(e, self.keys) for e in edges]
+        key = keys[0] if keys else f"w-{net}-{len(self.scene.wires)}"
+        key = self._fresh(key) if key in self.used else key
+        self.used.add(key)
+        self.nets[key] = net
+        self.drawn.update((link.source, link.target) for link in links)
+        said = "; ".join(self._said(e) for e in edges)
+        self.scene.wires.append(Wire(key, tuple(points), style, said, arrow=arrow, classes=tuple(keys)))
+
+    def _said(self, edge: ViewEdge) -> str:
+        source, target = self.block.nodes[edge.source], self.block.nodes[edge.target]
+        text = f"{source.display_name or source.label} to {target.display_name or target.label}"
+        local = f", local derivative {pretty_local(edge.local)}" if edge.local else ""
+        back = f", sends back {figure(edge.contribution)}" if edge.contribution else ""
+        return text + local + back
+
+    def junction(self, x: float, y: float, style: str) -> None:
+        """Mark where a wire branches."""
+        self.scene.dots.append((x, y, style))
+
+    def reverse(self, p: Point, q: Point, side: float = 1.0, gap: float = 4.0) -> None:
+        """Draw a gradient's arrow from q back to p, beside the wire from p to q; `side` 1 is right of it, or above."""
+        if not self.backward:
+            return
+        (ax, ay), (bx, by) = p, q
+        length = math.dist(p, q) or 1.0
+        ux, uy = (bx - ax) / length, (by - ay) / length
+        shift = (side * BACK, 0.0) if abs(uy) > abs(ux) else (0.0, -side * BACK)
+        start = (bx - ux * gap + shift[0], by - uy * gap + shift[1])
+        end = (ax + ux * gap + shift[0], ay + uy * gap + shift[1])
+        key = f"w-back-{len(self.scene.wires)}"
+        self.nets[key] = "back"
+        self.scene.wires.append(Wire(key, (start, end), "backward", "the gradient on its way back"))
+
+    @property
+    def beside(self) -> float:
+        """How far from a wire its words begin."""
+        return BACK + 7.0 if self.backward else 7.0
+
+    def leap(self) -> None:
+        """Let vertical parts of wires leap over what they cross."""
+        flat: list[tuple[str, float, float, float]] = []
+        for wire in self.scene.wires:
+            if wire.style == "backward":
+                continue
+            for (ax, ay), (bx, by) in pairwise(wire.points):
+                if abs(ay - by) < 0.05:
+                    flat.append((self.nets[wire.key], ay, min(ax, bx), max(ax, bx)))
+        for k, wire in enumerate(self.scene.wires):
+            hops = []
+            for (ax, ay), (bx, by) in pairwise(wire.points):
+                if abs(ax - bx) < 0.05 and wire.style != "backward":
+                    low, high = min(ay, by), max(ay, by)
+                    hops += [
+                        (ax, y)
+                        for net, y, left, right in flat
+                        if net != self.nets[wire.key] and low < y < high and left < ax < right
+                    ]
+            if hops:
+                self.scene.wires[k] = replace(wire, hops=tuple(dict.fromkeys(hops)))
+
+    # what stands around the block
+
+    def frame(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Draw the outline of the block, with its step."""
+        step = f"t = {self.block.time}" if self.block.time is not None else ""
+        words = Words(step, left + 10, top + 13, FIGURE + 1, "sans", "start", "f")
+        self.scene.frames.append(Frame(left, top, right - left, bottom - top, words, "chart"))
+
+    def heading(self, title: str | None, x: float) -> float:
+        """Write title and caption; return where what stands at x, the highest thing of the chart, may begin."""
+        what = {"lstm": "LSTM block", "gru": "GRU block", "rnn": "Simple recurrent block"}[self.block.unit.kind]
+        self.scene.title = title or what
+        caption = self.caption()
+        self.scene.description = f"{self.scene.title}. {caption}."
+        y = MARGIN + 8
+        self.scene.words.append(Words(self.scene.title, MARGIN, y, 14.0, "bold", "start"))
+        self.scene.words.append(Words(caption, MARGIN, y + 18, 10.0, "sans", "start", "s"))
+        self.heading_right = MARGIN + max(width(self.scene.title, 14.0, "bold"), width(caption, 10.0))
+        return MARGIN + 4 if self.heading_right < x - 40 else y + 32
+
+    def caption(self) -> str:
+        """Say which step of which unit is drawn, and what sets it apart."""
+        block = self.block
+        words = [block.unit.name]
+        words.append(f"step t = {block.time}" if block.time is not None else "one call")
+        words += peculiarities(block)
+        return " · ".join(words)
+
+    def finish(self, right: float, bottom: float) -> Scene:
+        """Set the size, move everything in, and let wires leap."""
+        self.leap()
+        self.scene.width, self.scene.height = math.ceil(right + MARGIN), math.ceil(bottom + MARGIN)
+        return self.scene
+
+    def legend(
+        self, entries: Sequence[tuple[str, str]], x: float, y: float, *, across: bool = False
+    ) -> tuple[float, float]:
+        """Draw line samples with their names, under each other or in a row; return the right end and the next line."""
+        right = x
+        for style, text in entries:
+            self.scene.legend.append(("line", style, x, y))
+            self.scene.words.append(Words(text, x + 30, y, 10.0, "sans", "start", "s"))
+            right = max(right, x + 30 + width(text, 10.0))
+            x, y = (right + 18, y) if across else (x, y + _LEGEND_ROW)
+        return right, y + (_LEGEND_ROW if across else 0.0)
+
+    def signs(self) -> list[tuple[str, str]]:
+        """Return what the numbers mean, as style and words, for the legend."""
+        found = []
+        if "value" in self.show:
+            found.append(("v", "= value"))
+        if "grad" in self.show:
+            found.append(("d", "∂ gradient of the loss"))
+        if self.backward:
+            found.append(("k", "δ what comes back along a wire"))
+        if "local" in self.show:
+            found.append(("s", "∂⁺ local derivative"))
+        if {"value", "grad"} & set(self.show) or self.backward:
+            found.append(("s", "‖·‖ norm of several numbers"))
+        return found
+
+    def key_to_signs(self, x: float, y: float, *, across: bool = False) -> tuple[float, float]:
+        """Write what the numbers mean, likewise."""
+        right, start = x, x
+        for style, text in self.signs():
+            self.scene.words.append(Words(text, x, y, 10.0, "sans", "start", style))
+            right = max(right, x + width(text, 10.0))
+            x, y = (right + 18, y) if across else (start, y + _LEGEND_ROW)
+        return right, y
+
+    # the sum of what comes back
+
+    def ledger(self, name: str, symbol: str) -> Ledger | None:
+        """Return the routes on which a gradient comes back to a state, and their sum."""
+        rows = routes(self.block, self.block.parts[name].out, self.t, self.before)
+        grad = self.block.node(name).grad
+        if not rows or grad is None:
+            return None
+        figures, what = addends([*(share for _, share in rows), grad])
+        count = "one route" if len(rows) == 1 else f"{len(rows)} routes"
+        head = [(f"δ{symbol}", NAME, "oblique", "k"), (f"the sum of {count}{what}", FIGURE, "sans", "s")]
+        return Ledger(name, head, [*(text for text, _ in rows), f"δ{symbol}"], figures)
+
+    def write(self, ledger: Ledger, x: float, y: float) -> None:
+        """Draw a ledger with its upper left corner at a place."""
+        wide, high = ledger.size
+        self.scene.frames.append(Frame(x, y, wide, high, Words("", x, y, FIGURE), "panel"))
+        self.words([ledger.head], x + 10, y + 5)
+        last = len(ledger.names) - 1
+        for k, (text, value) in enumerate(zip(ledger.names, ledger.figures, strict=True)):
+            at = y + 32.0 + 14.5 * k + (4.0 if k == last else 0.0)
+            sign = "=" if k == last else "+" if k else ""
+            if sign:
+                self.scene.words.append(Words(sign, x + 10, at, 10.0, "sans", "start", "t"))
+            self.scene.words.append(Words(text, x + 24, at, 10.0, "sans", "start", "t"))
+            self.scene.words.append(Words(value, x + wide - 10, at, 10.0, "sans", "end", "k"))
+        rule, figures = y + 32.0 + 14.5 * (last - 0.5) + 2, max(width(f, 10.0) for f in ledger.figures)
+        key = f"w-rule-{ledger.name}"
+        self.nets[key] = "rule"
+        ends = ((x + wide - 14 - figures, rule), (x + wide - 6, rule))
+        self.scene.wires.append(Wire(key, ends, "rule", arrow=False))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The sum of what comes back to a state, in words and figures; the last row is the sum."""
+
+    name: str
+    head: list[Run]
+    names: list[str]
+    figures: list[str]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        rows = max(width(n, 10.0) for n in self.names) + 36 + max(width(f, 10.0) for f in self.figures)
+        return max(rows, _line_width(self.head)) + 20, 34.0 + 14.5 * len(self.names)
+
+
+def fitted(draw: Callable[[int], Scene]) -> Scene:
+    """Draw with as many numbers of each array as a page has room for."""
+    for most in range(SHOWN_NUMBERS, 1, -1):
+        scene = draw(most)
+        if scene.width <= WIDEST:
+            return scene
+    return draw(1)
+
+
+def peculiarities(block: Block) -> list[str]:
+    """Say what sets a block apart from the common one, as it was recorded."""
+    words = []
+    if block.unit.kind == "lstm":
+        words += [f"no {gate_name(k)} gate" for k in "ifo" if k not in block]
+        if "f" in block and ("i", "f") in block.links:
+            words.append("forget gate = 1 − input gate")
+        if "g" in block and block.parts["g"].sign == "Σ":
+            words.append("no activation of the block input")
+        if "squash" not in block:
+            words.append("no activation of the cell")
+        kinds = {link.peephole for link in block.links.values() if link.peephole}
+        words.append(f"{kinds.pop()} peepholes" if kinds else "no peepholes")
+        if "gates-" in block:
+            words.append("gates see the gates of the step before")
+    elif block.unit.kind == "gru":
+        words.append("reset after the product" if "u" in block else "reset before the product")
+    if "out*" in block and "project" in block.parts["out*"].sign:
+        words.append("projected output")
+    return words
+
+
+def routes(block: Block, node: int, t: str, before: str) -> list[tuple[str, Summary]]:
+    """Return who sends gradient back to a node, in words, and how much."""
+    after = "ₜ₊₁" if before == "ₜ₋₁" else "ₜ₋₁"
+    found = []
+    for e in block.readers[node]:
+        if e.contribution is None:
+            continue
+        target = block.nodes[e.target]
+        home = block.home.get(e.target)
+        same = target.time == block.time
+        index = t if same else after
+        gate = gate_letter(target.gate)
+        linear = target.op in LINEAR
+        if gate and block.unit.kind == "lstm" and _is_cell(block, node):
+            text = f"peephole {'P' if linear else 'p'} to {gate}{index}"
+        elif gate and linear:
+            text = f"U to {gate}{index}"
+        elif gate:
+            text = f"{target.label} in {gate}{index}"
+        elif home in ("squash", "norm"):
+            text = f"{block.parts[home].sign} to h{t}"
+        elif not same and target.time is not None and target.op == "mul":
+            state = "c" if block.unit.kind == "lstm" else "h"
+            factor = "f" if state == "c" else "z"
+            text = f"⊙ {factor}{after} to {state}{after}"
+        elif not same and target.time is not None and target.op == "add":
+            text = f"+ to c{after}"
+        elif not same and target.time is not None and linear:
+            text = f"U to h{after}"
+        elif home is not None:
+            text = f"{block.parts[home].sign} to h{t}"
+        else:
+            where = "/".join(p for p in target.scope if not p.startswith("t="))
+            text = f"to {target.display_name or target.label}" + (f" ({where})" if where else "")
+        found.append((text, e.contribution))
+    return found
+
+
+def _is_cell(block: Block, node: int) -> bool:
+    return block.home.get(node) in ("+", "clip", "c*", "c-")
+
+
+def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:
+    """Return arrays as texts that add up, and what they are of an array: its numbers if they are few, or its mean."""
+    few = all(p.numbers is not None and len(p.numbers) <= SHOWN_NUMBERS for p in parts)
+    rows = [list(p.numbers or ()) if few else [p.mean] for p in parts]
+    largest = max((abs(v) for row in rows for v in row if math.isfinite(v)), default=0.0)
+    digits = min(max(2 - math.floor(math.log10(largest)) if largest else 2, 0), 12)
+    texts = [", ".join(f"{v:.{digits}f}".replace("-", "−") for v in row) for row in rows]
+    return texts, "" if few else ", mean over all numbers"
+
+
+def rows_of(entries: Mapping[str, str], used: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the lines of a legend for the styles that occur."""
+    present = set(used)
+    return [(style, text) for style, text in entries.items() if style in present]
