@@ -422,10 +422,11 @@ def _as_latex(name: str) -> str:
 
 
 def parameter_letter(name: str | None) -> str:
-    """Return a textbook's letter for a parameter: W for input weights, U for recurrent ones, b for biases."""
+    """Return a textbook's letter for a parameter: W for input weights, U recurrent ones, p peepholes, b biases."""
     text = (name or "").rsplit(".", 1)[-1]
-    if text.startswith("weight_hh"):
-        return "U"
+    for start, letter in (("weight_hh", "U"), ("weight_ph", "p"), ("weight_gg", "G")):
+        if text.startswith(start):
+            return letter
     if text.startswith("weight"):
         return "W"
     if text.startswith("bias"):

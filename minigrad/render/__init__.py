@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,8 @@ from minigrad.files import write_whole
 from minigrad.graph.view import FOLDS, View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
 from minigrad.graph.view import fold as fold_view
 from minigrad.graph.walk import walk_of
+from minigrad.render.block import Unit, choose, excerpt, read
+from minigrad.render.circuit import to_circuit
 from minigrad.render.dot import to_dot, to_graphviz
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, converter, to_pdf, to_png
@@ -47,6 +49,8 @@ class Asked:
     arrange: Arrange | None = None
     backward: bool = False
     flow: str | None = None
+    block: tuple[Unit, int | None] | None = None
+    """The unit and the step that a chart of one block is of."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,10 @@ class Style:
     """How a style makes a scene of a view, and which requests it can meet."""
 
     draw: Callable[[View, Asked], Scene]
-    shape: Callable[[View], View] = lambda view: view
+    shape: Callable[[View, Asked], View] = lambda view, asked: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
     can: tuple[str, ...] = ()
-    """Of fold, highlight, backward and flow, what the style takes."""
+    """Of fold, highlight, backward, flow, step, layer and direction, what the style takes."""
     whole: bool = False
     """Whether it shapes all steps itself, so that none are folded before."""
 
@@ -68,11 +72,27 @@ def _graph(view: View, asked: Asked) -> Scene:
     )
 
 
+def _chart(plan: Callable[..., Scene]) -> Style:
+    """Return the style of one of the charts of one block: a single step, and the sum of what comes back to it."""
+
+    def draw(view: View, asked: Asked) -> Scene:
+        assert asked.block is not None
+        return plan(read(view, *asked.block), show=asked.show, backward=asked.backward, title=asked.title)
+
+    def shape(view: View, asked: Asked) -> View:
+        assert asked.block is not None
+        return excerpt(view, *asked.block)
+
+    return Style(draw, shape, can=("backward", *_BLOCK), whole=True)
+
+
+_BLOCK = ("step", "layer", "direction")
 _OVERLAYS = ("highlight", "backward", "flow")
 _STYLES: Mapping[str, Style] = {
-    "graph": Style(_graph, shape=past_stacks, can=("fold", *_OVERLAYS)),
-    "unrolled": Style(_graph, shape=lambda view: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
-    "rolled": Style(_graph, shape=lambda view: roll(past_stacks(view)), can=_OVERLAYS, whole=True),
+    "graph": Style(_graph, shape=lambda view, _: past_stacks(view), can=("fold", *_OVERLAYS)),
+    "unrolled": Style(_graph, shape=lambda view, _: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
+    "rolled": Style(_graph, shape=lambda view, _: roll(past_stacks(view)), can=_OVERLAYS, whole=True),
+    "circuit": _chart(to_circuit),
 }
 STYLES = tuple(_STYLES)
 
@@ -124,6 +144,9 @@ def render(
     highlight: Any = None,
     backward: bool = False,
     flow: str | None = None,
+    step: int | None = None,
+    layer: int | str | None = None,
+    direction: str | None = None,
     notes: Mapping[int, str] | None = None,
     scale: float = 1.0,
     losses: Iterable[Any] | None = None,
@@ -134,7 +157,8 @@ def render(
         source: a tape, or the `View` of one.
         path: where to write; the ending chooses the format. Without it the picture is only returned.
         style: ``"graph"``, every operation in one frame a step; ``"unrolled"``, one block a layer and step;
-            ``"rolled"``, one block a layer, its states led back to it.
+            ``"rolled"``, one block a layer, its states led back to it; ``"circuit"``, the classical chart of one
+            recurrent block as an electronic circuit, filled from one step.
         format: one of `FORMATS`, where the ending of `path` does not say it; SVG if nothing does.
         show: what stands on nodes: any of shape, value, grad; and on edges: local, ∂⁺ as a formula, gain, its size,
             and flow, the norm of the gradient that the edge carries.
@@ -150,6 +174,9 @@ def render(
             strongest; ``at 0,2``, ``through A`` and ``avoiding A`` as for paths.
         backward: draw the reverse sweep as well, from each node that has a gradient to what it was computed from.
         flow: ``"width"`` or ``"color"`` of an edge follows the norm of the gradient that it carries.
+        step: the step that a chart of one block shows; the middle one if not given.
+        layer: the layer of which it is, by its number or by words of its scope (``"decoder"``); 0 if not given.
+        direction: ``"forward"`` (if not given) or ``"reverse"``.
         notes: for steps, what is written into their frames.
         scale: pixels of a PNG for each pixel of the SVG.
         losses: for a page, the losses E_t whose sum is differentiated: what its walk backward starts from and the rows
@@ -159,9 +186,13 @@ def render(
         UsageError: an unknown style, format, option, theme or engine, or a place that cannot be written.
         MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
     """
-    manner, kind, shown, arrange = _checked(path, style, format, show, theme, engine, fold, highlight, backward, flow)
+    manner, kind, shown, arrange = _checked(
+        path, style, format, show, theme, engine, fold, highlight, backward, flow, step, layer, direction
+    )
+    asked = Asked(shown, title, arrange, backward, flow)
 
     def shorten(view: View) -> View:
+        nonlocal asked
         if fold is False or manner.whole:
             pass
         elif fold is None or fold is True:
@@ -169,7 +200,9 @@ def render(
             view = view if view.steps else elide(view)
         else:
             view = fold_view(view, fold)
-        view = manner.shape(view)
+        if "step" in manner.can:
+            asked = replace(asked, block=choose(view, step, layer, direction))
+        view = manner.shape(view, asked)
         if kind == "mermaid" and fold is None:
             view = next((smaller for smaller in _smaller(view) if len(smaller.edges) <= MOST_EDGES), view)
         return view
@@ -180,25 +213,34 @@ def render(
         view = shorten(source)
     else:
         carried = (*shown, *(("shape", "value", "grad", "local") if kind in ("html", "json") else ()))
+        sums = backward and "step" in manner.can  # its numbers, and not only its way
+        if sums:
+            carried = (*carried, "grad")
         view = view_of(
-            source, show=carried, notes=notes, highlight=highlight, fold_with=shorten, contributions=flow is not None
+            source,
+            show=carried,
+            notes=notes,
+            highlight=highlight,
+            fold_with=shorten,
+            contributions=flow is not None or sums,
         )
 
-    svg, who = None, "none"
+    svg, who, said = None, "none", _description(view)
     data: str | bytes
     if kind == "json":
         data = view.to_json(indent=1) + "\n"
     elif kind == "dot":
         data = to_dot(view, theme=theme, title=title)
     elif kind == "mermaid":
-        data = to_mermaid(view, theme=theme, title=title, description=_description(view))
+        data = to_mermaid(view, theme=theme, title=title, description=said)
     elif kind in ("text", "ascii"):
         facts = "; ".join(_facts(view, "downwards"))
         data = to_text(view, show=shown, title=title, description=facts, ascii=kind == "ascii")
     else:
-        scene = manner.draw(view, Asked(shown, title, arrange, backward, flow))
+        scene = manner.draw(view, asked)
         who = scene.engine
-        svg = to_svg(scene, theme, _description(view))
+        said = scene.description or said
+        svg = to_svg(scene, theme, said)
         if kind == "png":
             data = to_png(svg, scale)
         elif kind == "pdf":
@@ -210,14 +252,16 @@ def render(
     written = None
     if path is not None:
         written = write_whole(path, data.encode() if isinstance(data, str) else data)
-    summary = f"minigrad picture: {_description(view)} Laid out by {who}." if svg else f"minigrad picture as {kind}"
+    by = "" if who == "none" else f" Laid out by {who}."
+    summary = f"minigrad picture: {said}{by}" if svg else f"minigrad picture as {kind}"
     return Rendered(data, kind, who, written, svg, summary)
 
 
 def check(path: str | os.PathLike[str] | None = None, **options: Any) -> None:
     """Raise what `render` would raise of this place and these options, before anything is computed to be drawn."""
     defaults: dict[str, Any] = {"style": "graph", "format": None, "show": ("shape",), "theme": "light", "engine": None}
-    _checked(path, **defaults | {"fold": None, "highlight": None, "backward": False, "flow": None} | options)
+    defaults |= {"fold": None, "highlight": None, "backward": False, "flow": None}
+    _checked(path, **defaults | dict.fromkeys(_BLOCK) | options)
 
 
 def _checked(
@@ -231,12 +275,17 @@ def _checked(
     highlight: Any,
     backward: bool,
     flow: str | None,
+    step: int | None,
+    layer: int | str | None,
+    direction: str | None,
 ) -> tuple[Style, str, tuple[str, ...], Arrange | None]:
     """Return the style, the format, what to show and who orders the steps."""
     if style not in _STYLES:
         raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
     manner = _STYLES[style]
-    for option, given in (("fold", fold), ("highlight", highlight), ("backward", backward), ("flow", flow)):
+    asked = {"fold": fold, "highlight": highlight, "backward": backward, "flow": flow}
+    asked |= {"step": step is not None, "layer": layer is not None, "direction": direction is not None}
+    for option, given in asked.items():
         if given and option not in manner.can:
             able = [name for name, other in _STYLES.items() if option in other.can]
             instead = f"choose from {', '.join(able)}" if able else "no style does"

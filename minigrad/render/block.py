@@ -106,15 +106,15 @@ def units(view: View) -> tuple[Unit, ...]:
     letters: dict[tuple[str, ...], set[str]] = {}
     simple: dict[tuple[str, ...], dict[int | None, None]] = {}
     for n in view.nodes:
-        if n.kind != "op":
+        if n.kind != "op" or n.tap is not None:
             continue
         place = _gate_place(n)
         if place is not None:
             path = _untimed(n.scope[:place])
-            steps.setdefault(path, {})[n.time] = None
+            steps.setdefault(path, {})[n.step] = None
             letters.setdefault(path, set()).add(gate_letter(n.gate) or "")
-        elif n.time is not None and _is_state(n, "h"):
-            simple.setdefault(_untimed(n.scope), {})[n.time] = None
+        elif n.step is not None and _is_state(n, "h"):
+            simple.setdefault(_untimed(n.scope), {})[n.step] = None
     for path, times in simple.items():
         if path not in letters:
             steps[path] = times
@@ -202,7 +202,7 @@ def _gate_place(node: ViewNode) -> int | None:
     """Return which part of the scope names the gate."""
     if node.gate is None:
         return None
-    return next(k for k in reversed(range(len(node.scope))) if _GATE_SCOPE.match(node.scope[k]))
+    return next((k for k in reversed(range(len(node.scope))) if _GATE_SCOPE.match(node.scope[k])), None)
 
 
 def _untimed(scope: Iterable[str]) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ class _Reader:
 
     def _collect(self) -> None:
         def near(n: ViewNode) -> bool:
-            if n.kind != "op" or n.time != self.time:
+            if n.kind != "op" or n.tap is not None or n.step != self.time:
                 return False
             place = _gate_place(n)
             head = _untimed(n.scope if place is None else n.scope[:place])
@@ -318,7 +318,7 @@ class _Reader:
             if e.argument == 0:
                 continue
             at = e.source
-            while self.nodes[at].kind == "op" and self.into[at] and at not in self.members:
+            while self.nodes[at].kind != "parameter" and self.into[at] and at not in self.members:
                 at = self.into[at][0].source
             name = (self.nodes[at].name or self.nodes[e.source].name or "").rsplit(".", 1)[-1]
             return "_".join(name.split("_")[:2])
@@ -369,7 +369,9 @@ class _Reader:
 
     # parts
 
-    def _part(self, name: str, members: Iterable[int], sign: str, out: int | None = None, weighted: int | None = None) -> None:
+    def _part(
+        self, name: str, members: Iterable[int], sign: str, out: int | None = None, weighted: int | None = None
+    ) -> None:
         ids = tuple(sorted(members))
         if not ids:
             return
@@ -415,7 +417,11 @@ class _Reader:
         self._part(letter, taken, sign or "Σ", weighted=total)
 
     def _is_term(self, i: int) -> bool:
-        return self.nodes[i].op in LINEAR or self.nodes[i].op == "getitem" or any(e.role == "parameter" for e in self.into[i])
+        return (
+            self.nodes[i].op in LINEAR
+            or self.nodes[i].op == "getitem"
+            or any(e.role == "parameter" for e in self.into[i])
+        )
 
     def _sums(self, i: int, ids: list[int]) -> bool:
         """Whether both operands of an addition come from terms of the gate, none from a constant of an activation."""
@@ -438,10 +444,10 @@ class _Reader:
 
     def _product(self, a: int | None, b: int | None = None) -> int | None:
         """Return the pointwise product outside of gates that reads one node, or two."""
-        for i in sorted(self.members):
-            if i not in self.gated and i not in self.home and self.nodes[i].op == "mul" and self._reads(i, a):
-                if b is None or self._reads(i, b):
-                    return i
+        free = (i for i in sorted(self.members) if i not in self.gated and i not in self.home)
+        for i in free:
+            if self.nodes[i].op == "mul" and self._reads(i, a) and (b is None or self._reads(i, b)):
+                return i
         return None
 
     def _other(self, i: int, source: int) -> int:
@@ -480,7 +486,14 @@ class _Reader:
                 raise self.fail("the forget gate multiplies nothing")
             self._part("fc", [fc], "⊙")
             self.sources["c-"] = self._other(fc, f)
-        plus = next((k for k in sorted(self.members) if self.nodes[k].op == "add" and self._reads(k, new) and k not in self.home), None)
+        plus = next(
+            (
+                k
+                for k in sorted(self.members)
+                if self.nodes[k].op == "add" and self._reads(k, new) and k not in self.home
+            ),
+            None,
+        )
         if plus is None:
             raise self.fail("no sum of old and new cell was found")
         self._part("+", [plus], "+")
@@ -501,8 +514,12 @@ class _Reader:
         else:
             raw = [k for k in self._between(cell, h) if k not in self.home]
             # without an output gate the activation is the first of what comes after the cell, or nothing
-            y = next((k for k in raw if self.nodes[k].name and " new" in self.nodes[k].name), h)
-            post = [k for k in self._between(cell, y) if self.nodes[k].op in LINEAR and "layer norm" not in self.nodes[k].scope]
+            y = next((k for k in raw if " new" in (self.nodes[k].name or "")), h)
+            post = [
+                k
+                for k in self._between(cell, y)
+                if self.nodes[k].op in LINEAR and "layer norm" not in self.nodes[k].scope
+            ]
             if post:
                 y = self.into[post[0]][0].source
             if y != cell:
@@ -548,11 +565,13 @@ class _Reader:
 
     def _rnn(self) -> None:
         h = self.outs["h"]
-        self.pre = [i for i in self.members if i < self.by_weight["weight_hh"][0] and self._reads(i, self.sources["h-"])]
+        self.pre = [
+            i for i in self.members if i < self.by_weight["weight_hh"][0] and self._reads(i, self.sources["h-"])
+        ]
         self._pre()
         terms = [self.by_weight[w][0] for w in ("weight_ih", "weight_hh")]
         # the activation comes before anything that mixes the new state with the old one
-        raw = next((i for i in sorted(self.members) if self.nodes[i].name and " new" in self.nodes[i].name), h)
+        raw = next((i for i in sorted(self.members) if " new" in (self.nodes[i].name or "")), h)
         self._stage("out*", self._upto(h, raw))
         ids = [i for i in sorted(self.members) if i not in self.home]
         sums = [i for i in ids if self.nodes[i].op == "add" and all(self._reads(i, t) for t in terms)]

@@ -36,11 +36,13 @@ SHOWN_NUMBERS = 2
 WIDEST = 1122
 """A4 landscape at 96 pixels an inch: where vectors would make a chart wider than this, it writes norms."""
 
+_STEPPED = re.compile(r"(\b[a-z]+)(₋?[₀-₉]+)")
+_LEVEL = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
+
 Run = tuple[str, float, str, str]
 """A piece of a line: its text, font size, face and style."""
 
 Lines = list[list[Run]]
-
 
 
 def figure(summary: Summary, most: int = SHOWN_NUMBERS, sign: str = "", equals: str = "") -> str:
@@ -177,7 +179,7 @@ class Chart:
 
     def sent(self, link: Link) -> Lines:
         """Return the line with what the reverse sweep sends back along a link."""
-        if not self.backward:
+        if not self.backward and "flow" not in self.show:
             return []
         parts = [e.contribution for e in link.edges]
         if len(parts) == 1 and parts[0] is not None:
@@ -186,33 +188,31 @@ class Chart:
 
     def factor(self, link: Link) -> Lines:
         """Return the line with the local derivative of a link: of the one operation that it enters."""
-        if "local" not in self.show or len(link.edges) != 1:
+        if len(link.edges) != 1:
             return []
-        text = self.local(link.edges[0])
-        return [[(f"∂⁺ {text}", FIGURE, "sans", "s")]] if text else []
+        (edge,) = link.edges
+        words = [f"∂⁺ {self.local(edge)}"] if "local" in self.show and edge.local else []
+        words += [f"‖∂⁺‖ {number(edge.gain)}"] if "gain" in self.show and edge.gain is not None else []
+        return [[(text, FIGURE, "sans", "s")] for text in words]
 
     def local(self, edge: ViewEdge) -> str:
-        """Return an edge's local derivative with the names of this step in the place of operands."""
-        if not edge.local:
-            return ""
-        result = self.called(edge.target)
-        words = {"y": result if " " not in result else "y"}
-        for e in self.block.operands[edge.target]:
-            words[e.name] = self.called(e.source)
-        if re.search(r"[@(\[]\s*\w*\(|@|,", edge.local):
-            return ""  # what a product with a matrix sends back is no factor
-        text = re.sub(r"\b[a-z]\w*\b", lambda m: words.get(m[0], m[0]), edge.local)
-        return pretty_local(text)
+        """Return an edge's local derivative, steps counted from this one: cₜ₋₁ for c₃ at t = 4."""
+        text = _STEPPED.sub(self._counted, pretty_local(edge.local or ""))
+        words = {e.name: self.called(e.source) for e in self.block.operands[edge.target]}
+        return re.sub(r"(?<![\w₀-₉])[ab](?![\w(])", lambda m: words.get(m[0], m[0]), text)
+
+    def _counted(self, found: re.Match[str]) -> str:
+        step = int(found[2].translate(_LEVEL))
+        if self.block.time is None or abs(step - self.block.time) > 1:
+            return found[0]
+        index = {0: self.t, -1: "ₜ₋₁", 1: "ₜ₊₁"}[step - self.block.time]
+        return f"{found[1]}{index}"
 
     def called(self, node: int) -> str:
-        """Return what a node is called in formulas."""
+        """Return what the result of a part is called in formulas."""
         name = self.block.home.get(node)
-        if name is None:
-            return self.block.nodes[node].label if self.block.nodes[node].kind == "constant" else "p"
-        if self.block.parts[name].out != node:
-            return "y"
-        text = self.letters.get(name, "y")
-        return f"({text})" if set(text) & set("⊙+−") and text[-1] not in "₋₁" and " " in text else text
+        text = self.letters.get(name, "y") if name else "y"
+        return f"({text})" if " " in text else text
 
     def carried(self, link: Link, *, named: bool) -> Lines:
         """Return the lines beside a wire: what it carries, its numbers, what comes back, the local derivative.
@@ -295,7 +295,16 @@ class Chart:
         return self._add(name, centre, y, wide + 4, high, lines, "terminal", "bare", anchor)
 
     def _add(
-        self, name: str, x: float, y: float, wide: float, high: float, lines: Lines, style: str, shape: str, anchor: str = "middle"
+        self,
+        name: str,
+        x: float,
+        y: float,
+        wide: float,
+        high: float,
+        lines: Lines,
+        style: str,
+        shape: str,
+        anchor: str = "middle",
     ) -> Box:
         part = self.block.parts[name]
         at = {"start": x - wide / 2 + 2, "middle": x, "end": x + wide / 2 - 2}[anchor]
@@ -316,7 +325,9 @@ class Chart:
     def _fresh(self, key: str) -> str:
         return next(k for n in range(2, 99) if (k := f"{key}-{n}") not in self.used)
 
-    def wire(self, points: Iterable[Point], style: str, net: str, links: Sequence[Link] = (), *, arrow: bool = True) -> None:
+    def wire(
+        self, points: Iterable[Point], style: str, net: str, links: Sequence[Link] = (), *, arrow: bool = True
+    ) -> None:
         """Draw a wire; wires of one net branch and never leap over each other."""
         edges = [e for link in links for e in link.edges]
         keys = [edge_key(e, self.keys) for e in edges]
@@ -332,7 +343,7 @@ class Chart:
         source, target = self.block.nodes[edge.source], self.block.nodes[edge.target]
         text = f"{source.display_name or source.label} to {target.display_name or target.label}"
         local = f", local derivative {pretty_local(edge.local)}" if edge.local else ""
-        back = f", sends back {figure(edge.contribution)}" if edge.contribution else ""
+        back = f", sends back {self.figure(edge.contribution)}" if edge.contribution else ""
         return text + local + back
 
     def junction(self, x: float, y: float, style: str) -> None:
@@ -385,7 +396,7 @@ class Chart:
     def frame(self, left: float, top: float, right: float, bottom: float) -> None:
         """Draw the outline of the block, with its step."""
         step = f"t = {self.block.time}" if self.block.time is not None else ""
-        words = Words(step, left + 10, top + 13, FIGURE + 1, "sans", "start", "f")
+        words = Words(step, left + 20, top + 13, FIGURE + 1, "sans", "start", "f")
         self.scene.frames.append(Frame(left, top, right - left, bottom - top, words, "chart"))
 
     def heading(self, title: str | None, x: float) -> float:
@@ -433,11 +444,11 @@ class Chart:
             found.append(("v", "= value"))
         if "grad" in self.show:
             found.append(("d", "∂ gradient of the loss"))
-        if self.backward:
+        if self.backward or "flow" in self.show:
             found.append(("k", "δ what comes back along a wire"))
-        if "local" in self.show:
-            found.append(("s", "∂⁺ local derivative"))
-        if {"value", "grad"} & set(self.show) or self.backward:
+        if {"local", "gain"} & set(self.show):
+            found.append(("s", "∂⁺ local derivative" + (", ‖∂⁺‖ its size" if "gain" in self.show else "")))
+        if {"value", "grad", "flow"} & set(self.show) or self.backward:
             found.append(("s", "‖·‖ norm of several numbers"))
         return found
 

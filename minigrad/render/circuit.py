@@ -81,8 +81,8 @@ class _Circuit:
         self.columns: list[_Column] = []
         for gate in self.order:
             if (self.x, gate) in block.links or (self.h, gate) in block.links:
-                ways = [c.weight(source, gate) for source in (self.h, self.x, "gates-")]
-                column = _Column(gate, c.weighted(gate), self.leaving(gate), *ways)
+                left, right, between = (c.weight(source, gate) for source in (self.h, self.x, "gates-"))
+                column = _Column(gate, c.weighted(gate), self.leaving(gate), left, right, between)
                 seen = next((link.source for link in block.into(gate) if link.peephole), None)
                 if seen is not None:
                     column.peephole, column.sees = c.weight(seen, gate), True
@@ -94,6 +94,12 @@ class _Circuit:
         self.stub = 16.0 if "gates" in block else 0.0
         self.enter = 30.0
         """From the frame to the line of the input."""
+        self.left = self.right = self.lowest = self.extent = self.margin_right = self.exit_o = 0.0
+        self.y_x = self.y_h = self.y_gates = 0.0
+
+    def draw(self, title: str | None) -> Scene:
+        """Return the finished chart."""
+        raise NotImplementedError
 
     # words
 
@@ -102,7 +108,9 @@ class _Circuit:
         return [link] if link else []
 
     def leaving(self, gate: str) -> Lines:
-        links = [k for (source, _), k in self.block.links.items() if source == gate and k.target not in ("gates", "f", "1-")]
+        links = [
+            k for (source, _), k in self.block.links.items() if source == gate and k.target not in ("gates", "f", "1-")
+        ]
         return self.chart.carried(links[0], named=True) if links else []
 
     def carried(self, source: str, target: str) -> Lines:
@@ -110,9 +118,7 @@ class _Circuit:
 
     def returned(self, source: str, target: str) -> Lines:
         """Return what comes back along a wire, where what it carries stands elsewhere."""
-        return [
-            line for link in self.links(source, target) for line in self.chart.sent(link) + self.chart.factor(link)
-        ]
+        return [line for link in self.links(source, target) for line in self.chart.sent(link) + self.chart.factor(link)]
 
     # sizes
 
@@ -141,8 +147,11 @@ class _Circuit:
 
     def right_of(self, column: _Column) -> float:
         """Return how far right of a gate's middle the words beside its input reach, and the stub of FGR with them."""
-        words = self.port + self.chart.beside + measure(column.right)[0]
-        return max(words + 8.0, self.wide / 2 + self.stub) if self.stub else words
+        side = self.chart.beside
+        words = self.port + side + measure(column.right)[0]
+        return (
+            max(words + 8.0, side + measure(column.between)[0] + 8.0, self.wide / 2 + self.stub) if self.stub else words
+        )
 
     def below(self) -> float:
         """Return how high the words beside the inputs of gates are."""
@@ -270,15 +279,12 @@ class _Circuit:
         right_2, end = c.key_to_signs(start, end, across=True)
         self.extent, self.lowest = max(edge, right, right_2), max(low, end)
 
-    margin_right = 0.0
-
 
 class _LSTM(_Circuit):
     order = "figo"
 
     def draw(self, title: str | None) -> Scene:
         c, block = self.chart, self.block
-        self.lowest = 0.0
         coupled = ("i", "f") in block.links
         forget, inward = "fc" in block, "ig" in block
         target = "ig" if inward else "+"
@@ -316,7 +322,7 @@ class _LSTM(_Circuit):
         over_line = BACK + 6.0 if c.backward else 8.0
         above = max(measure(product)[1], measure(back_c)[1]) + over_line
         bypass = "c*" in block and ("c-", "c*") in block.links
-        top = -(max(above, ROUND) + 20.0 + (26.0 if bypass else 0.0))
+        top = -(max(above, ROUND) + 20.0 + (36.0 if bypass else 0.0))
         # columns
         lefts = [measure(c.state(name))[0] for name in ("c-", "h-", "gates-") if name in block]
         self.left = MARGIN + max(lefts) + _OUTSIDE + 12.0
@@ -324,7 +330,8 @@ class _LSTM(_Circuit):
         x = x_f = self.left + max(self.first(), need if forget and not coupled else 0.0)
         if coupled:
             x_f = self.left + need
-            x = max(x, x_f + ROUND + max(side + measure(f_out)[0] + 10.0, measure(halved)[0] + 24.0))
+            reach_f = side + measure(f_out)[0]  # right of the way up; then what comes back to the other gate
+            x = max(x, x_f + max(reach_f, ROUND) + measure(halved)[0] + 30.0)
             if self.at["i"].sees:
                 x = max(x, x_f + ROUND + 8.0 + measure(self.at["i"].peephole)[0] + side + _DROP + self.wide / 2)
         for k, column in enumerate(self.columns):
@@ -351,10 +358,19 @@ class _LSTM(_Circuit):
             out = self.at["o"]
             self.exit_o = max(self.wide / 2, self.right_of(out) + 8.0 if self.stub else 0.0)
             x_t = out.x + self.exit_o + max(measure(out.out)[0] + 26.0, 44.0) + ROUND
+            if self.stub:
+                box = c.size([[(block.parts["gates"].sign, _STAGE, "sans", "t")]])[0] / 2
+                x_t = max(x_t, out.x + self.right_of(out) + side + max(measure(k)[0] for k in remembered) + 12.0 + box)
             if out.sees:
-                x_t = max(x_t, out.x - self.wide / 2 - _DROP + side + measure(out.peephole)[0] + 26.0 + self.activation_half())
+                x_t = max(
+                    x_t, out.x - self.wide / 2 - _DROP + side + measure(out.peephole)[0] + 26.0 + self.activation_half()
+                )
         else:
-            x_t = x_g + max(side + max(measure(self.at["g"].out)[0], measure(ramp)[0]) + 24.0, self.wide / 2 + 24.0) + self.activation_half()
+            x_t = (
+                x_g
+                + max(side + max(measure(self.at["g"].out)[0], measure(ramp)[0]) + 24.0, self.wide / 2 + 24.0)
+                + self.activation_half()
+            )
             x_t = max(x_t, x_g + self.right_of(self.at["g"]) + 24.0)
             x_t += self.stage_size("clip")[0] + 10.0 if "clip" in block else 0.0
         reach = side + max(measure(into)[0], measure(squashed)[0]) + 16.0
@@ -407,8 +423,13 @@ class _LSTM(_Circuit):
             c.reverse((here, y0), (left, y0))
             here = right
             if bypass:
-                y_by = top + 16.0
-                c.wire([(self.left + 12.0, y0), (self.left + 12.0, y_by), (x_c, y_by), (x_c, y0 - 17.0)], "lag", "c-", self.links("c-", "c*"))
+                y_by = top + 27.0
+                c.wire(
+                    [(self.left + 12.0, y0), (self.left + 12.0, y_by), (x_c, y_by), (x_c, y0 - 17.0)],
+                    "lag",
+                    "c-",
+                    self.links("c-", "c*"),
+                )
                 c.junction(self.left + 12.0, y0, "highway")
         c.wire([(here, y0), (self.right + _OUTSIDE, y0)], "highway", c.kept)
         c.reverse((here, y0), (self.right + 6.0, y0))
@@ -429,7 +450,7 @@ class _LSTM(_Circuit):
             c.wire([(x_i, y_mid), (x_f + ROUND + 1, y_mid)], "forward", "i", self.links("i", "f"))
             c.junction(x_i, y_mid, "forward")
             c.reverse((x_i, y_mid), (x_f + ROUND + 1, y_mid))
-            c.words(halved, (x_i + x_f) / 2, y_mid - side - measure(halved)[1], "middle")
+            c.words(halved, (x_i + x_f + max(reach_f, ROUND)) / 2, y_mid - side - measure(halved)[1], "middle")
             c.wire([(x_f, y_mid - ROUND - 1), (x_f, y0 + ROUND)], "forward", "f", self.links("f", "fc"))
             c.reverse((x_f, y_mid - ROUND - 1), (x_f, y0 + ROUND))
             c.words(f_out, x_f + side, (y0 + y_mid) / 2 - measure(f_out)[1] / 2)
@@ -438,7 +459,7 @@ class _LSTM(_Circuit):
         drops = [(column, column.x - self.wide / 2 - _DROP) for column in lookers]
         for k, (column, drop) in enumerate(drops):
             points = [(drop, y_gate), (column.x - self.wide / 2, y_gate)]
-            first = min(drops[0][1], (x_f if forget else x_g) - ROUND - 14.0)
+            first = min(drops[0][1], (x_f if forget else x_g) - ROUND - 28.0)
             bend = y_mid + ROUND + 14.0 if coupled else y_peep
             if drop > first + 0.5:
                 points = [(first, y_peep if k else y0), (first, bend), (drop, bend), *points]
@@ -456,14 +477,18 @@ class _LSTM(_Circuit):
             out = self.at["o"]
             drop = out.x - self.wide / 2 - _DROP
             c.junction(drop, y0, "peephole")
-            c.wire([(drop, y0), (drop, y_gate), (out.x - self.wide / 2, y_gate)], "peephole", "peep-o", self.links(c.cell, "o"))
+            c.wire(
+                [(drop, y0), (drop, y_gate), (out.x - self.wide / 2, y_gate)],
+                "peephole",
+                "peep-o",
+                self.links(c.cell, "o"),
+            )
             c.words(out.peephole, drop + side, y_peep, "start")
             c.reverse((drop, y0 + 6.0), (drop, y_gate))
         # the way out
         y = y0
         source = c.cell
-        if boxes or "oh" in block or "out*" in block or not boxes:
-            c.junction(x_t, y0, "highway")
+        c.junction(x_t, y0, "highway")
         end = y_gate - ROUND if "oh" in block else y_gate
         steps = [*boxes]
         words_at = {0: into}
@@ -476,7 +501,14 @@ class _LSTM(_Circuit):
             c.wire([(x_t, start), (x_t, stop)], "forward", source if k else "cell", self.links(source, name))
             c.reverse((x_t, start), (x_t, stop))
             c.words(words_at.get(k, []), x_t + side, (start + stop) / 2 - measure(words_at.get(k, []))[1] / 2)
-            c.box(name, x_t, stop + high / 2, [[(block.parts[name].sign, 14.0, "sans", "t")]], "squash" if name == "squash" else "op", least=wide)
+            c.box(
+                name,
+                x_t,
+                stop + high / 2,
+                [[(block.parts[name].sign, 14.0, "sans", "t")]],
+                "squash" if name == "squash" else "op",
+                least=wide,
+            )
             y, source = stop + high, name
         if "oh" in block:
             c.wire([(x_t, y), (x_t, end)], "forward", source if steps else "cell", self.links(source, "oh"))
@@ -489,24 +521,29 @@ class _LSTM(_Circuit):
             c.reverse((out.x + self.exit_o, y_gate), (x_t - ROUND, y_gate))
             middle = (out.x + self.exit_o + x_t - ROUND) / 2
             c.words(out.out, middle, y_gate - side - measure(out.out)[1], "middle")
-            y, start, source = y_gate, [(x_t + ROUND, y_gate)], "oh"
+            y, path, source = y_gate, [(x_t + ROUND, y_gate)], "oh"
         else:
-            start = [(x_t, y), (x_t, y_gate)]
+            path = [(x_t, y), (x_t, y_gate)]
         if "out*" in block:
             left, right = self.stage("out*", x_stage, y_gate)
-            c.wire([*start, (left, y_gate)], "forward", source, self.links(source, "out*"))
-            c.reverse((start[-1][0], y_gate), (left, y_gate))
-            c.words(raw, start[-1][0] + 6.0, y_gate + side, "start")
-            start = [(right, y_gate)]
-        c.wire([*start, (x_h, y_gate)], "forward", c.output, arrow=False)
-        c.reverse((start[-1][0], y_gate), (x_h, y_gate))
+            c.wire([*path, (left, y_gate)], "forward", source, self.links(source, "out*"))
+            c.reverse((path[-1][0], y_gate), (left, y_gate))
+            c.words(raw, path[-1][0] + 6.0, y_gate + side, "start")
+            path = [(right, y_gate)]
+        c.wire([*path, (x_h, y_gate)], "forward", c.output, arrow=False)
+        c.reverse((path[-1][0], y_gate), (x_h, y_gate))
         self.exits(x_h, y_gate, top - 24.0, self.y_h)
         # what comes in
         self.terminal("h-", c.letters["h-"], self.y_h, right=False)
         self.feed("x", [(self.left + self.enter, bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1)
         reach = self.feed("h-", [(entrance, self.y_h)], "lag", -1)
         if ("h-", "out*") in block.links:
-            c.wire([(reach, self.y_h), (x_stage, self.y_h), (x_stage, y_gate + 17.0)], "lag", self.h, self.links("h-", "out*"))
+            c.wire(
+                [(reach, self.y_h), (x_stage, self.y_h), (x_stage, y_gate + 17.0)],
+                "lag",
+                self.h,
+                self.links("h-", "out*"),
+            )
         if "gates-" in block:
             self.terminal("gates-", c.letters["gates-"], self.y_gates, right=False)
             self.feed("gates-", [(entrance, self.y_gates)], "lag", 0)
@@ -534,7 +571,13 @@ class _LSTM(_Circuit):
                 points.append((x - half, y_out))
             else:
                 c.junction(down, y_out, "forward")
-            c.wire(points, "forward", "gates-sum" if column.gate != "o" else "o", self.links(column.gate, "gates"), arrow=k == 0)
+            c.wire(
+                points,
+                "forward",
+                "gates-sum" if column.gate != "o" else "o",
+                self.links(column.gate, "gates"),
+                arrow=k == 0,
+            )
             if column.gate == "o":
                 c.junction(down, y_gate, "forward")
             lines = self.returned(column.gate, "gates")
@@ -549,7 +592,6 @@ class _GRU(_Circuit):
 
     def draw(self, title: str | None) -> Scene:
         c, block = self.chart, self.block
-        self.lowest = 0.0
         side, late = c.beside, "u" in block
         self.at["n"].sees = True  # the product with r comes to it from the left
         kept, ramp, shrunk = self.carried("zh", "+"), self.carried("zn", "+"), self.carried("1-", "zn")
@@ -565,7 +607,7 @@ class _GRU(_Circuit):
         over_line = BACK + 6.0 if c.backward else 8.0
         bypass = ("h-", "out*") in block.links
         above = max(measure(kept)[1], measure(back_h)[1]) + over_line
-        top = -(max(above, ROUND) + 20.0 + (26.0 if bypass else 0.0))
+        top = -(max(above, ROUND) + 20.0 + (36.0 if bypass else 0.0))
         # columns
         self.left = MARGIN + measure(c.state("h-"))[0] + _OUTSIDE + 12.0
         z, r, n = self.at["z"], self.at["r"], self.at["n"]
@@ -587,7 +629,9 @@ class _GRU(_Circuit):
         need = max(measure(shrunk)[0], measure(back_z)[0]) + 3 * ROUND + 24.0
         n.x += max(0.0, 2 * (need - (x_minus - z.x)), measure(kept)[0] + 2 * ROUND + 24.0 - (n.x - z.x))
         x_minus = (z.x + n.x) / 2
-        end = n.x + max(side + max(measure(ramp)[0], measure(n.out)[0]) + 14.0, self.right_of(n) + 14.0, self.wide / 2 + 16.0)
+        end = n.x + max(
+            side + max(measure(ramp)[0], measure(n.out)[0]) + 14.0, self.right_of(n) + 14.0, self.wide / 2 + 16.0
+        )
         x_out = n.x + ROUND + 18.0 + self.stage_size("out*")[0] / 2 if "out*" in block else 0.0
         x_h = max(end, x_out + self.stage_size("out*")[0] / 2 + 20.0 if "out*" in block else 0.0)
         self.right = x_h + 24.0
@@ -615,8 +659,13 @@ class _GRU(_Circuit):
             c.reverse((here, y0), (left, y0))
             here = right
             if bypass:
-                start, y_by = self.left + 12.0, top + 16.0
-                c.wire([(start, y0), (start, y_by), (x_out, y_by), (x_out, y0 - 17.0)], "lag", "h-", self.links("h-", "out*"))
+                start, y_by = self.left + 12.0, top + 27.0
+                c.wire(
+                    [(start, y0), (start, y_by), (x_out, y_by), (x_out, y0 - 17.0)],
+                    "lag",
+                    "h-",
+                    self.links("h-", "out*"),
+                )
         c.wire([(here, y0), (self.right + _OUTSIDE, y0)], "highway", c.output)
         c.reverse((here, y0), (self.right + _OUTSIDE - 6.0, y0))
         self.terminal(c.output, c.h, y0, right=True)
@@ -667,7 +716,6 @@ class _RNN(_Circuit):
 
     def draw(self, title: str | None) -> Scene:
         c, block = self.chart, self.block
-        self.lowest = 0.0
         column, side = self.columns[0], c.beside
         y_gate = max(self.high / 2, 17.0, measure(column.out)[1] + side)
         self.rows(y_gate + self.high / 2)
@@ -702,6 +750,8 @@ class _RNN(_Circuit):
         self.feed("x", [(self.left + self.enter, bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1)
         reach = self.feed("h-", [(self.left - _OUTSIDE, self.y_h)], "lag", -1)
         if ("h-", "out*") in block.links:
-            c.wire([(reach, self.y_h), (x_out, self.y_h), (x_out, y_gate + 17.0)], "lag", self.h, self.links("h-", "out*"))
+            c.wire(
+                [(reach, self.y_h), (x_out, self.y_h), (x_out, y_gate + 17.0)], "lag", self.h, self.links("h-", "out*")
+            )
         self.around(top, bottom)
         return c.finish(self.extent, self.lowest)
