@@ -92,7 +92,7 @@ setup(
         Extension("minigrad._core", ["minigrad/_core.pyx"], depends=["minigrad/_core.pxd"]),
         Extension(
             "minigrad._cpu",
-            ["minigrad/_cpu.pyx", "minigrad/kernels/cpu.c", "minigrad/kernels/pool.c"],
+            ["minigrad/_cpu.pyx", "minigrad/kernels/cpu.c", "minigrad/kernels/pool.c", "minigrad/kernels/recurrent.c"],
             include_dirs=[np.get_include(), "minigrad/kernels"],
             depends=["minigrad/_core.pxd", *HEADERS],
         ),

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "recurrent.h"
+
 #define MG_MAX_ARGS 8      /* operands and parameters of an element-wise op, and one more for g or y */
 #define MG_MAX_DIMS 64
 #define MG_RESULT (1u << 15)
@@ -42,7 +44,12 @@ typedef struct {
                      ptrdiff_t ldb, double *c, ptrdiff_t ldc, int accumulate);
     const mg_update *updates; /* ends with a NULL name */
     double (*sum_squares[2])(const char *x, ptrdiff_t n);
+    mg_recurrent_size recurrent_reserve[2];
+    mg_recurrent_run recurrent_forward[2], recurrent_backward[2];
 } mg_kernels;
+
+/* One for each instruction set. */
+extern const mg_kernels mg_kernels_base, mg_kernels_avx2, mg_kernels_avx512;
 
 /* The kernels of the best instruction set; NULL if MINIGRAD_ISA names one that this CPU does not have. */
 const mg_kernels *mg_cpu_kernels(void);

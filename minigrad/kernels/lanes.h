@@ -25,7 +25,12 @@ static const mg_update MG_CAT2(mg_updates_, MG_ISA)[] = {
     {NULL, 0, 0, {NULL, NULL}},
 };
 
-static const mg_kernels MG_CAT2(mg_kernels_, MG_ISA) = {
+size_t MG_AT(mg_recurrent_reserve, 32)(const mg_layer *), MG_AT(mg_recurrent_reserve, 64)(const mg_layer *);
+int MG_AT(mg_recurrent_forward, 32)(const mg_layer *), MG_AT(mg_recurrent_forward, 64)(const mg_layer *);
+int MG_AT(mg_recurrent_backward, 32)(const mg_layer *), MG_AT(mg_recurrent_backward, 64)(const mg_layer *);
+
+const mg_kernels MG_CAT2(mg_kernels_, MG_ISA) = {
     MG_QUOTE(MG_ISA), MG_CAT2(mg_elementwise_, MG_ISA), MG_BOTH(copy), MG_AT(mg_gemm, 32), MG_AT(mg_gemm, 64),
     MG_CAT2(mg_updates_, MG_ISA), MG_BOTH(sum_squares),
+    MG_BOTH(mg_recurrent_reserve), MG_BOTH(mg_recurrent_forward), MG_BOTH(mg_recurrent_backward),
 };

@@ -28,12 +28,6 @@ enum { MG_PANEL_VECS = 4, MG_PANEL_ROWS = 8 };
 
 #define MG_APART static __attribute__((noinline, unused))
 
-/* Share `n` things among `parts`: how many the first `part` parts have together. The shares differ by at most one. */
-__attribute__((unused)) static ptrdiff_t mg_share(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t part)
-{
-    return n / parts * part + (part < n % parts ? part : n % parts);
-}
-
 #endif
 
 /* tile[rows, vecs * W] = a[rows, k] panel[k, vecs * W] */

@@ -66,50 +66,6 @@
 
 #define MG_GEMM MG_CAT2(mg_kernels_, MG_ISA).MG_CAT2(gemm_f, MG_BITS)
 
-/* Places pieces of memory one after the other; with `base` NULL it only counts. */
-typedef struct {
-    char *base;
-    size_t at;
-} mg_arena;
-
-/* What begins a reserve that has anything in it. */
-typedef struct {
-    int slices; /* of the forward run: its rows are laid out slice by slice */
-} mg_reserve_head;
-
-enum { MG_HEAD_BYTES = 64 };
-/* Chunks: enough rows for a product that pays, few enough for their gates to stay in cache. */
-enum { MG_CHUNK_BYTES = 1 << 19, MG_CHUNK_ROWS = 192 };
-/* Tasks: multiplications that are worth a thread, and rows that still fill a block. */
-enum { MG_TASK_WORK = 1000000, MG_SLICE_ROWS = 4 };
-
-MG_INLINE int mg_has_cells(const mg_layer *l)
-{
-    return l->cell == MG_CELL_LSTM;
-}
-
-/* A simple network's gates are its outputs, which the caller has. */
-MG_INLINE int mg_has_gates(const mg_layer *l)
-{
-    return l->cell >= MG_CELL_LSTM;
-}
-
-/* Backward computes steps again, a segment at a time. */
-MG_INLINE int mg_computes_again(const mg_layer *l)
-{
-    return l->recompute > 0 && mg_has_gates(l);
-}
-
-MG_INLINE ptrdiff_t mg_segment(const mg_layer *l)
-{
-    return mg_computes_again(l) && l->recompute < l->steps ? l->recompute : l->steps;
-}
-
-MG_INLINE ptrdiff_t mg_segments(const mg_layer *l)
-{
-    return l->steps ? (l->steps + mg_segment(l) - 1) / mg_segment(l) : 0;
-}
-
 #endif
 
 /* ---- Panels of a whole matrix: for each vector of columns, one vector of each gate. */
@@ -224,9 +180,7 @@ MG_INLINE ptrdiff_t mg_chunk(ptrdiff_t steps, ptrdiff_t rows, ptrdiff_t distance
 
 MG_INLINE T *mg_carve(mg_arena *arena, ptrdiff_t elements)
 {
-    T *place = arena->base ? (T *)(arena->base + arena->at) : NULL;
-    arena->at += ((size_t)elements * sizeof(T) + 63) / 64 * 64;
-    return place;
+    return mg_carve_bytes(arena, (size_t)elements * sizeof(T));
 }
 
 /* p + n, where p may be missing. */
@@ -574,7 +528,7 @@ MG_INLINE void mg_backward_room_place(mg_backward_room *room, const mg_slice *p,
         room->dx = mg_carve(arena, chunk * rows * l->input);
     room->h = mg_carve(arena, chunk * rows * l->output);
     room->zeros = mg_carve(arena, l->output);
-    room->h_in = (const T **)mg_carve(arena, rows * (ptrdiff_t)(sizeof(T *) / sizeof(T)));
+    room->h_in = mg_carve_bytes(arena, (size_t)rows * sizeof *room->h_in);
     room->dw_ih = way->dw_ih;
     room->dw_hh = way->dw_hh;
     room->dw_hr = way->dw_hr;
@@ -836,7 +790,7 @@ MG_APART size_t mg_call_place(mg_call *call, const mg_layer *l, char *base, int 
     const mg_sizes z = mg_sizes_of(l);
     const int again = mg_computes_again(l), keeps = l->keep && mg_has_gates(l) && !again;
     T *reserve = mg_reserve_way(l) ? (T *)((char *)l->reserve + MG_HEAD_BYTES) : NULL;
-    mg_slice *next = (mg_slice *)mg_carve(&arena, (l->directions * call->n_slices * (ptrdiff_t)sizeof(mg_slice)) / (ptrdiff_t)sizeof(T));
+    mg_slice *next = mg_carve_bytes(&arena, (size_t)(l->directions * call->n_slices) * sizeof *next);
     call->slices = next;
     for (int d = 0; d < l->directions; d++) {
         const mg_direction *way = l->way + d;
