@@ -80,7 +80,7 @@ def put(structure, name, array):
 
 
 class Run:
-    """One layer: arrays in, results in the arrays that were given. Each way is a dict of arrays named as in recurrent.h."""
+    """One layer: results go to the arrays that were given. Each way is a dict of arrays named as in recurrent.h."""
 
     def __init__(self, cell, isa, x, ways, lengths=None, keep=True, recompute=0):
         self.suffix = f"f{x.itemsize * 8}_{isa}"
