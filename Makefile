@@ -23,11 +23,12 @@ SOURCES := setup.py $(wildcard minigrad/*.pyx minigrad/*.pxd minigrad/kernels/*.
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench docs build dist clean distclean
+.PHONY: help demo test browser lint bench docs build dist clean distclean
 
 help:
 	@echo "make demo            train a character LSTM and draw its unrolled graph"
 	@echo "make test            run the test suite; ORACLES=1 compares with PyTorch as well"
+	@echo "make browser         install the browser that the page's tests drive (Debian, as root)"
 	@echo "make lint            style and type checks"
 	@echo "make bench           speed beside NumPy, PyTorch, autograd and MyGrad"
 	@echo "make docs            the documentation, into docs/_build/html"
@@ -40,6 +41,16 @@ demo: $(BUILT) $(STAMPS)/with-render,data
 
 test: $(BUILT) $(STAMPS)/with-test $(if $(filter-out 0,$(ORACLES)),$(STAMPS)/with-oracles)
 	@$(PYTEST)
+
+# Best effort: without it the tests that need a browser are skipped and counted.
+browser:
+	@if command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing Chromium and its driver"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ timeout 300 apt-get -qq update && timeout 600 apt-get -qq install -y --no-install-recommends \
+			chromium chromium-driver; } >/dev/null 2>&1 || echo "no browser: apt-get could not install one"; \
+	else echo "no browser: install chromium and chromium-driver to run the page's tests"; fi
 
 lint: $(BUILT) $(STAMPS)/with-lint
 	@$(PY) -m ruff check

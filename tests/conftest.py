@@ -32,13 +32,18 @@ def cuda_device() -> bool:
     return bool(cupy.cuda.is_available())
 
 
+def browser() -> bool:
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    return chromium() and program("chromedriver")() and module("selenium")()
+
+
 GROUPS = {
     "torch": Group(module("torch"), "make test ORACLES=1"),
     "onnx": Group(module("onnx"), ".venv/bin/pip install onnx"),
     "onnxruntime": Group(module("onnxruntime"), ".venv/bin/pip install onnxruntime"),
     "safetensors": Group(module("safetensors"), ".venv/bin/pip install safetensors"),
     "matplotlib": Group(module("matplotlib"), "make test ORACLES=1"),
-    "chromium": Group(program("chromium", "chromium-browser", "google-chrome"), "a Chromium on the path"),
+    "browser": Group(browser, "Chromium and its driver on the path: apt install chromium chromium-driver"),
     "dot": Group(program("dot"), "Graphviz on the path"),
     "cuda": Group(cuda_device, "CuPy and a GPU"),
 }

@@ -36,6 +36,8 @@ BINARY = ("png", "pdf")
 _ENDINGS = {"gv": "dot", "htm": "html", "mmd": "mermaid", "txt": "text"}
 STEPS_SHOWN = 12
 """Longer sequences fold by themselves: their first three and last two steps stay."""
+WALKED = 2000
+"""Pages of up to this many recorded nodes walk through every number; larger ones show structure and summaries."""
 
 Fold = str | bool | Callable[[ViewNode], str | None] | None
 
@@ -195,6 +197,8 @@ def render(
         nonlocal asked
         if fold is False or manner.whole:
             pass
+        elif fold is None and kind == "html" and style == "graph" and len(view) <= WALKED:
+            pass  # the page folds its middle steps itself, and can open them
         elif fold is None or fold is True:
             view = fold_view(view) if fold or len(view.steps) > STEPS_SHOWN else view
             view = view if view.steps else elide(view)
@@ -246,7 +250,9 @@ def render(
         elif kind == "pdf":
             data = to_pdf(svg)
         elif kind == "html":
-            data = to_page(view, svg, theme, title, None if isinstance(source, View) else walk_of(source, losses))
+            walkable = style == "graph" and not isinstance(source, View) and sum(n.count for n in view.nodes) <= WALKED
+            walk = walk_of(source, losses) if walkable else None
+            data = to_page(view, svg, theme, title, walk, view_of(source, show=carried) if walk else None)
         else:
             data = svg
     written = None

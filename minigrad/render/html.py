@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
-from minigrad.graph.view import View, gate_letter
+from minigrad.graph.view import View
 from minigrad.graph.walk import Walk
 from minigrad.render.labels import edge_key, symbols
 from minigrad.render.svg import escape
@@ -26,7 +26,14 @@ _STEPS_OPEN = 12
 """Longer sequences open with their middle steps folded."""
 
 
-def to_page(view: View, svg: str, theme: str = "light", title: str | None = None, walk: Walk | None = None) -> str:
+def to_page(
+    view: View,
+    svg: str,
+    theme: str = "light",
+    title: str | None = None,
+    walk: Walk | None = None,
+    whole: View | None = None,
+) -> str:
     """Return an HTML document that needs nothing else; without JavaScript it still shows the picture.
 
     Args:
@@ -35,23 +42,20 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
         theme: whose colours the page takes.
         title: the page's heading.
         walk: the walk through the same tape; without it the page shows structure and summaries only.
+        whole: everything on the tape, if the picture leaves out or bundles some of it.
     """
     colours = theme_named(theme)
-    label = symbols(view)
+    whole = whole or view
     keys = {n.id: n.key for n in view.nodes}
-    record = view.as_dict()
-    for n, node in zip(record["nodes"], view.nodes, strict=True):
-        symbol, math = label[node.id]
-        n |= {"key": node.key, "symbol": symbol} | ({"math": 1} if math else {})
-        if letter := gate_letter(node.gate):
-            n["letter"] = letter
-    for e, edge in zip(record["edges"], view.edges, strict=True):
-        e["key"] = edge_key(edge, keys)
-        e.pop("local_latex", None)
+    drawn = {key: edge_key(e, keys) for e in view.edges for key in e.keys}
     steps = view.steps
     data = {
-        "nodes": record["nodes"],
-        "edges": record["edges"],
+        "nodes": _records(whole),
+        "edges": [
+            _record(e) | {"key": drawn.get((e["source"], e["target"], e.get("argument", 0)))}
+            for e in whole.as_dict()["edges"]
+        ],
+        "folds": [] if whole is view else [n for n in _records(view) if n["id"] < 0],
         "folded": list(steps[3:-2]) if len(steps) > _STEPS_OPEN else [],
         "walk": None if walk is None else _packed(walk),
     }
@@ -71,6 +75,21 @@ def to_page(view: View, svg: str, theme: str = "light", title: str | None = None
         data=text,
         script="\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
     )
+
+
+def _records(view: View) -> list[dict[str, Any]]:
+    """Return the nodes of a view with what the picture calls them."""
+    label = symbols(view)
+    records: list[dict[str, Any]] = view.as_dict()["nodes"]
+    for record, node in zip(records, view.nodes, strict=True):
+        symbol, math = label[node.id]
+        record |= {"key": node.key, "symbol": symbol} | ({"math": 1} if math else {})
+    return records
+
+
+def _record(edge: dict[str, Any]) -> dict[str, Any]:
+    kept = ("source", "target", "argument", "name", "role")
+    return {name: edge[name] for name in kept if name in edge}
 
 
 class _Pool:

@@ -19,7 +19,7 @@ function middleOf(n) {
 const within = (box, p) => p.x >= box.x && p.x <= box.x + box.w && p.y >= box.y && p.y <= box.y + box.h;
 
 function findGroups() {
-  const drawnNodes = all.filter((n) => n.mark);
+  const drawnNodes = [...all, ...drawnFolds].filter((n) => n.mark);
   const centres = new Map(drawnNodes.map((n) => [n, middleOf(n)]));
   const frames = [...svg.querySelectorAll(".frames > rect")].map((rect) => {
     const [x, y, w, h] = ["x", "y", "width", "height"].map((name) => Number(rect.getAttribute(name)));
@@ -115,7 +115,7 @@ function arrange() {
     text.classList.toggle("away", covered(x, y));
     moveBy(text, across(x) - x);
   }
-  for (const n of all) {
+  for (const n of [...all, ...drawnFolds]) {
     if (!n.mark) continue;
     const fold = foldOf(n);
     n.mark.classList.toggle("away", Boolean(fold));

@@ -63,14 +63,14 @@ function parsed(markup) {
   return found;
 }
 // The parentheses of a call around numbers that bring their own.
-const DOUBLE = /<mrow><mo>\(<\/mo>(<mtable class="matrix">(?:(?!<mtable).)*?<\/mtable>|<mrow><mo>\(<\/mo><mn>[^<]*<\/mn><mo>\)<\/mo><\/mrow>)<mo>\)<\/mo><\/mrow>/g;
+const DOUBLE = /<mrow><mo>\(<\/mo>(<mtable class="matrix"[^>]*>(?:(?!<mtable).)*?<\/mtable>|<mrow><mo>\(<\/mo><mn[^>]*>[^<]*<\/mn><mo>\)<\/mo><\/mrow>)<mo>\)<\/mo><\/mrow>/g;
 // Whether a formula falls apart beside a sign that binds tighter than those given.
 const loose = (markup, signs = "+−") =>
   [...parsed(markup).children].some((c) => c.localName === "mo" && signs.includes(c.textContent));
 
 // ---- numbers -----------------------------------------------------------------------------------------------------
-function scalar(v, operand) {
-  const text = `<mn>${figure(v)}</mn>`;
+function scalar(v, operand, of) {
+  const text = `<mn data-of="${of}">${figure(v)}</mn>`;
   return operand && v < 0 ? paren(text) : text;
 }
 // Which of many rows or columns to show: all, or the first ones and the last; −1 stands for dots.
@@ -78,13 +78,14 @@ function shown(count, most) {
   if (count <= most) return [...Array(count).keys()];
   return [...Array(most - 2).keys(), -1, count - 1];
 }
-function matrix(values, shape, operand = false) {
+// `of` says what the numbers are: v17 a value, g17 a gradient, c17-19-0 a contribution, l17-19-0 a local derivative.
+function matrix(values, shape, of, operand = false) {
   if (!values) return "<mtext>(too large)</mtext>";
-  if (values.length === 1) return scalar(values[0], operand);
+  if (values.length === 1) return scalar(values[0], operand, of);
   const across = shape.length ? shape[shape.length - 1] : 1, columns = shown(across, COLUMNS_SHOWN);
   const rows = shown(values.length / across, ROWS_SHOWN).map((r) => columns.map((c) =>
     `<mtd><mn>${r < 0 ? (c < 0 ? "⋱" : "⋮") : c < 0 ? "⋯" : figure(values[r * across + c])}</mn></mtd>`).join(""));
-  return `<mtable class="matrix">${rows.map((row) => `<mtr>${row}</mtr>`).join("")}</mtable>`;
+  return `<mtable class="matrix" data-of="${of}">${rows.map((row) => `<mtr>${row}</mtr>`).join("")}</mtable>`;
 }
 
 // ---- templates ---------------------------------------------------------------------------------------------------
@@ -98,12 +99,12 @@ function filled(n, template, of, more = {}) {
   });
   return n.size > 1 ? text.replace(/(?<!<\/mn>)<mo>·<\/mo>(?!<mn>)/g, "<mo>⊙</mo>") : text;
 }
-const valueOf = (n) => (n.numbers && n.numbers.length <= 4096 ? matrix(n.numbers, n.shape, true) : symbol(n, true));
+const valueOf = (n) => (n.numbers && n.numbers.length <= 4096 ? matrix(n.numbers, n.shape, "v" + n.key, true) : symbol(n, true));
 // A formula as one line that may break before its outermost operators: a <math> of its own for each part.
 function math(inside, label) {
   const box = make("div", null, { class: "eq", "data-eq": label });
   for (const child of [...parsed(inside).children]) {
-    const breaks = child.localName === "mo" && "=⊙·+−→∑".includes(child.textContent);
+    const breaks = child.localName === "mo" && "=⊙·+−∑\u2062".includes(child.textContent);
     if (breaks || !box.lastChild) box.append(" ", document.createElementNS("http://www.w3.org/1998/Math/MathML", "math"));
     if (breaks && box.childElementCount > 1) child.setAttribute("form", "infix");
     box.lastChild.append(child);
@@ -115,7 +116,7 @@ function math(inside, label) {
 function equations(n) {
   const f = formulaOf(n);
   if (n.kind !== "op" || !f) return [];
-  const equals = left(n) + "<mo>=</mo>", result = n.numbers ? "<mo>=</mo>" + matrix(n.numbers, n.shape) : "";
+  const equals = left(n) + "<mo>=</mo>", result = n.numbers ? "<mo>=</mo>" + matrix(n.numbers, n.shape, "v" + n.key) : "";
   if (!f.value) return [math(equals + `<mtext>${escaped(n.equation ?? n.op)}</mtext>` + result, "numbers")];
   const said = filled(n, f.value, (m) => symbol(m, true), { y: symbol(n, true) });
   const reckoned = filled(n, f.value, valueOf, { y: valueOf(n) });
@@ -130,19 +131,23 @@ function localOf(e) {
   const f = formulaOf(e.to), template = f?.elementwise ? f.local[e.name] : null;
   return template ? filled(e.to, template, (m) => symbol(m, true), { y: symbol(e.to, true) }) : null;
 }
+const along = (e) => [e.from.key, e.to.key, e.argument].join("-");
 // One term of the chain rule: what an edge brings back, with symbols and with numbers.
 function term(e) {
   const n = e.to, f = formulaOf(n), local = localOf(e), times = n.size > 1 ? "<mo>⊙</mo>" : "<mo>·</mo>";
-  const arriving = n.gradient ? matrix(n.gradient, n.shape, true) : partial(n);
-  const brings = e.contribution ? "<mo>=</mo>" + matrix(e.contribution, e.from.shape) : "";
+  const arriving = n.gradient ? matrix(n.gradient, n.shape, "g" + n.key, true) : partial(n);
+  const brings = e.contribution ? "<mo>=</mo>" + matrix(e.contribution, e.from.shape, "c" + along(e)) : "";
   if (local !== null) {
     const summed = e.from.size === n.size ? "" : "<mo>∑</mo>"; // over the axes along which the operand was repeated
     const one = local === "<mn>1</mn>", factor = loose(local) ? paren(local) : local;
-    const values = e.local ? matrix(e.local.values, n.shape, true) : factor;
+    const values = e.local ? matrix(e.local.values, n.shape, "l" + along(e), true) : factor;
     return [summed + partial(n) + (one ? "" : times + factor), summed + arriving + times + values + brings];
   }
   const template = f?.local[f.variadic ? Object.keys(f.local)[0] : e.name];
-  if (!template) return [`<mtext>${escaped(e.local ? n.op : n.op + ".backward")}</mtext>` + paren(partial(n)), arriving + "<mo>→</mo>" + brings.slice(10)];
+  if (!template) {
+    const rule = `<mtext>${escaped(n.op)}.backward</mtext>`;
+    return [rule + paren(partial(n)), rule + paren(arriving) + brings];
+  }
   const k = `<mn>${e.argument}</mn>`;
   return [
     filled(n, template, (m) => symbol(m, true), { y: symbol(n, true), g: partial(n), k }),

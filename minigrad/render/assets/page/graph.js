@@ -11,32 +11,36 @@ const numbers = walk && unpacked(walk.numbers, walk.dtype === "float32" ? Float3
 const places = walk && unpacked(walk.places, Uint32Array);
 const run = (pool, place) => (place ? pool.subarray(place[0], place[0] + place[1]) : null);
 
-const nodes = new Map(); // by key: the id on the tape, or "fold-17"
-for (const n of data.nodes) {
+// Everything that was computed, by key: the id on the tape, or "fold-17". A mark is what the picture shows of it.
+const nodes = new Map();
+for (const n of [...data.nodes, ...data.folds]) {
   const shape = n.shape ?? [];
   nodes.set(n.key, {
     ...n, shape, scope: n.scope ?? [], size: shape.reduce((a, b) => a * b, 1), into: [], out: [], mark: byId("n-" + n.key),
-    numbers: run(numbers, walk?.values[n.key]), gradient: run(numbers, walk?.gradients[n.key]),
+    numbers: run(numbers, walk?.values[n.key]), gradient: run(numbers, walk?.gradients[n.key]), under: null,
   });
 }
 const keyOf = (id) => (id >= 0 ? String(id) : "fold-" + (-1 - id));
+const order = (n) => (n.id >= 0 ? n.id : -1 - n.id);
+const all = data.nodes.map((n) => nodes.get(n.key)).sort((a, b) => order(a) - order(b));
+for (const { key, members } of data.folds) {
+  for (const [first, last] of members) for (let id = first; id <= last; id++) nodes.get(String(id)).under = nodes.get(key);
+}
+const drawnFolds = data.folds.map((n) => nodes.get(n.key));
 const edges = data.edges.map((e) => {
   const edge = {
-    name: "", argument: 0, ...e, from: nodes.get(keyOf(e.source)), to: nodes.get(keyOf(e.target)), mark: byId(e.key),
-    contribution: null, local: null, flows: false,
+    name: "", argument: 0, ...e, from: nodes.get(keyOf(e.source)), to: nodes.get(keyOf(e.target)),
+    mark: e.key ? byId(e.key) : null, contribution: null, local: null, flows: false,
   };
   edge.from.out.push(edge);
   edge.to.into.push(edge);
   return edge;
 });
-const order = (n) => (n.id >= 0 ? n.id : -1 - n.id);
-const all = [...nodes.values()].sort((a, b) => order(a) - order(b));
 for (const n of all) n.into.sort((a, b) => a.argument - b.argument);
 
 for (const flow of walk?.flows ?? []) {
   const [target, argument] = flow.edge;
   const edge = nodes.get(String(target))?.into.find((e) => e.argument === argument);
-  if (!edge) continue; // inside a fold
   edge.flows = true;
   edge.contribution = run(numbers, flow.contribution);
   if (flow.local) {

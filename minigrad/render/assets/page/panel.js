@@ -98,9 +98,9 @@ function gradientPart(n) {
     item.addEventListener("pointerleave", () => mark("near", []));
     return item;
   });
-  const sum = [...(root ? ["<mn>1</mn>"] : []), ...flows.map((e) => (e.contribution ? matrix(e.contribution, n.shape, true) : "<mi>…</mi>"))];
+  const sum = [...(root ? ["<mn>1</mn>"] : []), ...flows.map((e) => (e.contribution ? matrix(e.contribution, n.shape, "c" + along(e), true) : "<mi>⋯</mi>"))];
   const few = sum.length > 4 ? [...sum.slice(0, 3), "<mo>⋯</mo>"] : sum;
-  const whole = n.gradient ? matrix(n.gradient, n.shape) : "<mtext>(too large)</mtext>";
+  const whole = n.gradient ? matrix(n.gradient, n.shape, "g" + n.key) : "<mtext>(too large)</mtext>";
   const equation = math(`${partial(n)}<mo>=</mo>${sum.length > 1 ? few.join("<mo>+</mo>") + "<mo>=</mo>" : ""}${whole}`, "sum");
   const off = walk.residual ? `, to within ${figure(walk.residual, 1)} of their size` : "";
   const stated = root && !flows.length ? "This is what is differentiated: its gradient is 1."
@@ -141,7 +141,7 @@ function welcome() {
   panel.node.replaceChildren(make("h2", byId("title").textContent),
     make("dl", lines.map(([key, what]) => [make("dt", key), make("dd", what)])),
     ...(walk?.notes ?? []).map((text) => make("p", text, { class: "soft noted" })),
-    ...(walk ? [] : [make("p", "This picture was made from a view: it shows structure and summaries. Made from a tape, it walks through every number.", { class: "soft" })]));
+    ...(walk ? [] : [make("p", "This page shows structure and summaries. Drawn from a tape of up to 2000 operations in the style graph, it walks through every number.", { class: "soft" })]));
 }
 
 // ---- choosing ----------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ let lit = null; // { nodes, edges }
 function light(set) {
   lit = set;
   svg.classList.toggle("routing", Boolean(set));
-  mark("route", set ? [...set.edges.map((e) => e.mark), ...set.nodes.map(standIn)] : []);
+  mark("way", set ? [...set.edges.map((e) => e.mark), ...set.nodes.map(standIn)] : []);
 }
 const onRoute = (taken) => ({ edges: taken, nodes: [...new Set(taken.flatMap((e) => [e.from, e.to]))] });
 const waypoints = (taken) => {

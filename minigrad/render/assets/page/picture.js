@@ -45,14 +45,14 @@ function open() {
 }
 // Where a node is now: under its lid, or where the folds to its left have moved it.
 function placeOf(n) {
-  const lid = lidOver(n)?.getBBox();
+  const lid = (lidOver(n) ?? (n.mark ? null : standIn(n)))?.getBBox();
   if (lid) return { x: lid.x + lid.width / 2, y: lid.y + lid.height / 2 };
   const p = middleOf(n);
   return { x: across(p.x), y: p.y };
 }
 // Bring a node into sight, with a margin, and without moving more than that takes.
 function reveal(n) {
-  if (!n.mark) return;
+  if (!standIn(n)) return;
   const c = placeOf(n), { w, h } = room(), margin = Math.min(90 / sight.scale, w / sight.scale / 4, h / sight.scale / 4);
   const into = (low, have, at) => (at < low + margin || at > low + have - margin ? at - have / 2 : low);
   sight.x = into(sight.x, w / sight.scale, c.x);
@@ -62,7 +62,7 @@ function reveal(n) {
 
 // Bring a set of nodes into sight, as large as it fits without becoming unreadable.
 function revealAll(set) {
-  const places = set.filter((n) => n.mark).map(placeOf), { w, h } = room();
+  const places = set.filter(standIn).map(placeOf), { w, h } = room();
   if (!places.length) return;
   const [left, right] = [Math.min(...places.map((p) => p.x)) - 60, Math.max(...places.map((p) => p.x)) + 60];
   const [top, bottom] = [Math.min(...places.map((p) => p.y)) - 50, Math.max(...places.map((p) => p.y)) + 50];
@@ -114,8 +114,8 @@ function mark(name, elements) {
   for (const element of set) element.classList.add(name);
   marked.set(name, set);
 }
-// What stands for a node in the picture: its own mark, or the lid that hides it.
-const standIn = (n) => lidOver(n) ?? n.mark;
+// What stands for a node in the picture: its own mark, the lid that hides it, or the fold that was drawn for it.
+const standIn = (n) => lidOver(n) ?? n.mark ?? n.under?.mark ?? null;
 
 // Numbers in the middle of edges: [[edge, text], …]
 let badges = null;

@@ -8,6 +8,7 @@ const steps = () => (way === "forward" ? forward : backward);
 
 function address(text) {
   const hash = text ? "#" + text : "";
+  if (location.protocol === "about:") return; // a frame in a notebook has no address of its own
   if (location.hash !== hash) history.replaceState(null, "", hash || location.pathname + location.search);
 }
 // Go to a step (−1: before the first); `tell` also describes it and puts it into the address.

@@ -70,7 +70,7 @@ byId("bar").hidden = byId("panel").hidden = false;
 svg.removeAttribute("width");
 svg.removeAttribute("height");
 svg.querySelectorAll("title").forEach((t) => { if (t.id !== "mg-title") t.remove(); }); // our own tips instead
-for (const n of all) if (n.mark) onNode(n);
+for (const n of [...all, ...drawnFolds]) if (n.mark) onNode(n);
 prepareFolds();
 takeHold();
 byId("fold-all").hidden = !groups.length;

@@ -1,0 +1,637 @@
+"""The page in a real browser: walked to both ends, every number compared with the tape; routes, folds, keys, touch."""
+
+import html
+import json
+import math
+import re
+import shutil
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+from test_page_walk import recorded
+
+import minigrad as mg
+from minigrad.explain import bptt, equations, paths
+from minigrad.render import render
+
+pytestmark = pytest.mark.needs("browser")
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
+    "--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(30)
+    driver.get("about:blank")
+    driver.get_log("performance")  # what the browser loaded when it started
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """An open page, and what a person can do with it."""
+
+    def __init__(self, browser, path):
+        self.browser, self.path = browser, path
+
+    def open(self, mark="", width=1280, height=720, touch=False):
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch},
+        )
+        self.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
+        self.browser.get("about:blank")
+        self.browser.get(self.path.as_uri() + mark)
+        self.wait("document.body.dataset.ready === '1'")
+        return self
+
+    def js(self, script, *args):
+        return self.browser.execute_script(script, *args)
+
+    def wait(self, condition, seconds=20.0):
+        end = time.monotonic() + seconds
+        while not self.js(f"return Boolean({condition})"):
+            assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+            time.sleep(0.02)
+
+    def click(self, selector):
+        self.js("document.querySelector(arguments[0]).click()", selector)
+
+    def press(self, key):
+        self.js("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0], bubbles: true}))", key)
+
+    def text(self, selector):
+        return self.js("return document.querySelector(arguments[0])?.innerText", selector)
+
+    def now(self):
+        return self.js("return [...document.querySelectorAll('.n.now')].map((n) => n.id)")
+
+    def hash(self):
+        return self.js("return location.hash")
+
+    def middle(self, selector):
+        return self.js(
+            "const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [b.x + b.width / 2, b.y + b.height / 2]",
+            selector,
+        )
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Make a page and open it; afterwards nothing may have gone wrong, and nothing have been fetched."""
+
+    def make(source, mark="", *, width=1280, height=720, touch=False, **options):
+        path = tmp_path / "page.html"
+        render(source, path, engine="own", **options)
+        return Page(browser, path).open(mark, width, height, touch)
+
+    yield make
+    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            assert re.match(r"(file|data|about|blob):", message["params"]["request"]["url"])
+
+
+@cache
+def small():
+    return recorded("lstm", text="aba", hidden=2, seed=3)
+
+
+def number(text):
+    """Read a number as the page writes it."""
+    digits = text.replace("−", "-").replace("∞", "inf")
+    if "·10" in digits:
+        mantissa, exponent = digits.split("·10")
+        digits = mantissa + "e" + exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    return float(digits)
+
+
+# What is written with a label: where it stands, what it says it is, and its rows of numbers.
+NUMBERS = """
+const rowsOf = (e) => e.localName === "mn" ? [[e.textContent]]
+  : [...e.querySelectorAll("mtr")].map((row) => [...row.children].map((cell) => cell.textContent));
+const labelled = (root) => [...root.querySelectorAll("[data-of]")].map((e) =>
+  [e.closest("[data-eq]").dataset.eq, e.dataset.of, rowsOf(e)]);
+const said = (e) => e.classList.contains("number") ? [e.textContent] : [...e.querySelectorAll("i")].map((i) => i.title);
+const arrays = (root) => Object.fromEntries([...root.querySelectorAll("[data-array]")].map((e) =>
+  [e.dataset.array, said(e)]));
+const state = () => {
+  const panel = document.getElementById("node");
+  return { now: [...document.querySelectorAll(".n.now")].map((n) => n.id), hash: location.hash,
+    numbers: labelled(panel), arrays: arrays(panel), stated: panel.querySelector(".stated")?.innerText ?? null,
+    terms: [...panel.querySelectorAll(".terms li")].length, badges: document.querySelectorAll(".badges text").length };
+};
+"""
+WALK = (
+    NUMBERS
+    + """
+const seen = [];
+document.querySelector(`input[value=${arguments[0]}]`).click();
+document.getElementById("first").click();
+for (let before = ""; location.hash !== before; document.getElementById("next").click()) {
+  before = location.hash;
+  seen.push(state());
+}
+return seen;
+"""
+)
+
+
+def in_sight(count, shown):
+    """Say which of many rows or columns stand in as many places: the first ones, dots, and the last."""
+    return list(range(count)) if shown == count else [*range(shown - 2), None, count - 1]
+
+
+def assert_shows(rows, array):
+    """Demand that rows of text are an array, to the digits that they have; dots stand for what is left out."""
+    array = np.asarray(array, dtype=float)
+    table = array.reshape(-1, array.shape[-1] if array.ndim else 1)
+    for row, k in zip(rows, in_sight(len(table), len(rows)), strict=True):
+        for cell, m in zip(row, in_sight(table.shape[1], len(row)), strict=True):
+            if k is None or m is None:
+                assert cell in "⋮⋯⋱"
+            else:
+                assert number(cell) == pytest.approx(table[k, m], rel=6e-4, abs=1e-30)
+
+
+def assert_exact(titles, array):
+    flat = np.asarray(array, dtype=float).ravel()
+    assert len(titles) == len(flat)
+    for title, expected in zip(titles, flat, strict=True):
+        assert number(title.rpartition("] ")[2]) == pytest.approx(expected, rel=1e-6, abs=1e-30)
+
+
+# --- play ---------------------------------------------------------------------------------------------------
+
+
+def test_forward_every_number_is_the_tapes(opened):
+    tape = small()
+    seen = opened(tape).js(WALK, "forward")
+    ops = [n for n in tape.nodes if n.kind == "op"]
+    assert [s["now"] for s in seen] == [[f"n-{n.id}"] for n in ops]
+    assert [s["hash"] for s in seen] == [f"#step=f{k}" for k in range(1, len(ops) + 1)]
+    for node, step in zip(ops, seen, strict=True):
+        shown = [(what, rows) for place, what, rows in step["numbers"] if place == "numbers"]
+        for what, rows in shown:
+            assert what[0] == "v"
+            assert_shows(rows, tape.nodes[int(what[1:])].value)
+        wanted = {f"v{node.id}", *(f"v{x.id}" for x in node.inputs)}
+        assert {what for what, _ in shown} == wanted
+        assert shown[-1][0] == f"v{node.id}"
+        assert_exact(step["arrays"]["value"], node.value)
+
+
+def test_backward_every_contribution_and_every_sum_is_the_engines(opened):
+    tape = small()
+    seen = opened(tape).js(WALK, "backward")
+    reached = sorted((n for n in tape.nodes if n.requires_grad), key=lambda n: -n.node.number)
+    assert [s["now"] for s in seen] == [[f"n-{n.id}"] for n in reached]
+    assert seen[-1]["hash"] == f"#step=b{len(reached)}"
+    for node, step in zip(reached, seen, strict=True):
+        terms = [] if node is reached[0] else equations(node.tensor, tape).terms
+        assert step["terms"] == len(terms)
+        shown = {}
+        for place, what, rows in step["numbers"]:
+            shown.setdefault((place, what), []).append(rows)
+        total = np.zeros(node.shape) + (node is reached[0])
+        for term in terms:
+            edge = term.edge
+            key = f"{edge.source.id}-{edge.target.id}-{edge.argument}"
+            for rows in shown.pop(("term-numbers", f"c{key}")):
+                assert_shows(rows, term.contribution)
+            for rows in shown.pop(("term-numbers", f"g{edge.target.id}"), []):
+                assert_shows(rows, edge.target.grad)
+            if edge.target.record.kind == "elementwise":
+                (rows,) = shown.pop(("term-numbers", f"l{key}"))
+                x, y = (np.asarray(n.value, float) for n in (edge.source, edge.target))
+                others = [n.value for n in edge.target.inputs]
+                local = {
+                    "mul": lambda edge=edge, others=others: others[1 - edge.argument],
+                    "add": lambda y=y: np.ones_like(y),
+                    "tanh": lambda x=x: 1 - np.tanh(x) ** 2,
+                    "sigmoid": lambda x=x: np.exp(-x) / (1 + np.exp(-x)) ** 2,
+                }[edge.op]()
+                assert_shows(rows, np.asarray(local, float).reshape(y.shape))
+            total = total + term.contribution
+            shown.pop(("sum", f"c{key}"), None)
+        for rows in shown.pop(("sum", f"g{node.id}")):
+            assert_shows(rows, node.grad)
+        for (place, what), several in shown.items():
+            assert what[0] == "v" or (place, what[0]) == ("term-numbers", "g")
+            for rows in several:
+                assert_shows(
+                    rows, tape.nodes[int(what[1:])].value if what[0] == "v" else tape.nodes[int(what[1:])].grad
+                )
+        np.testing.assert_allclose(total, node.grad, rtol=1e-4, atol=1e-7)
+        if node.value.size > 1:
+            assert_exact(step["arrays"]["gradient in numbers"], node.grad)
+        if len(terms) > 1:
+            assert step["stated"].startswith(f"{len(terms)} contributions add up to the gradient")
+        assert step["badges"] == (len(terms) if len(terms) <= 12 else 0)
+
+
+def test_playing_runs_to_the_end_and_back(opened):
+    tape = recorded("rnn", text="ab", hidden=2, steps=1, seed=3)
+    page = opened(tape)
+    page.js("const s = document.getElementById('speed'); s.value = '16'; s.dispatchEvent(new Event('change'))")
+    page.click("#play")
+    assert page.js("return document.getElementById('play').getAttribute('aria-label')") == "pause"
+    ops = [n for n in tape.nodes if n.kind == "op"]
+    page.wait(f"location.hash === '#step=f{len(ops)}'")
+    page.wait("document.getElementById('play').getAttribute('aria-label') === 'play'")
+    assert page.js("return document.querySelectorAll('.n.done').length") == len(tape.nodes)
+    page.press(" ")
+    reached = [n for n in tape.nodes if n.requires_grad]
+    page.wait(f"location.hash === '#step=b{len(reached)}'")
+    assert set(page.js("return [...document.querySelectorAll('.n.done')].map((n) => n.id)")) == {
+        f"n-{n.id}" for n in reached
+    }
+
+
+def test_keys(opened):
+    page = opened(small())
+    last = sum(n.requires_grad for n in small().nodes)
+    for key, mark in [
+        ("ArrowRight", "#step=f1"), ("ArrowRight", "#step=f2"), ("ArrowLeft", "#step=f1"), ("b", "#step=b1"),
+        ("End", f"#step=b{last}"), ("Home", "#step=b1"), ("ArrowRight", "#step=b2"), ("f", "#step=f1"), ("Escape", ""),
+    ]:  # fmt: skip
+        page.press(key)
+        assert page.hash() == mark
+    scale = "document.querySelector('svg.mg').getScreenCTM().a"
+    before = page.js(f"return {scale}")
+    page.press("+")
+    assert page.js(f"return {scale}") == pytest.approx(1.25 * before, rel=1e-4)
+    page.press("-")
+    page.press("-")
+    assert page.js(f"return {scale}") < before
+    page.press("0")
+    box = [float(v) for v in page.js("return document.querySelector('svg.mg').getAttribute('viewBox')").split()]
+    whole = page.js(
+        "const p = document.querySelector('.paper'); return [p.width.baseVal.value, p.height.baseVal.value]"
+    )
+    assert box[0] <= 1
+    assert box[0] + box[2] >= whole[0] - 1
+    assert box[1] + box[3] >= whole[1] - 1
+
+
+def test_links_open_where_they_were(opened):
+    tape = small()
+    page = opened(tape, "#step=b7")
+    reached = sorted((n for n in tape.nodes if n.requires_grad), key=lambda n: -n.node.number)
+    assert page.now() == [f"n-{reached[6].id}"]
+    assert page.text("#where") == f"7 / {len(reached)}"
+    assert page.js("return document.querySelector('input[value=backward]').checked")
+    page.js("location.hash = '#step=f3'")
+    page.wait("document.getElementById('where').textContent.startsWith('3 /')")
+    c = next(n for n in tape.nodes if n.name == "c[1]")
+    page.js("location.hash = arguments[0]", f"#node={c.id}")
+    page.wait("document.querySelector('.n.chosen')")
+    assert page.js("return document.querySelector('.n.chosen').id") == f"n-{c.id}"
+    page.js("location.hash = '#step=b99999'")
+    page.wait("document.querySelector('.n.now')")
+    assert page.now() == [f"n-{reached[-1].id}"]
+    page.js("location.hash = '#step=nonsense'")
+    page.wait("!document.querySelector('.n.now')")
+
+
+# --- one node, two nodes ------------------------------------------------------------------------------------
+
+
+def test_choosing_and_hovering(opened):
+    from selenium.webdriver import ActionChains
+
+    tape = small()
+    page = opened(tape)
+    c = next(n for n in tape.nodes if n.name == "c[0]")
+    mark = page.browser.find_element("id", f"n-{c.id}")
+    ActionChains(page.browser).move_to_element(mark).perform()
+    tip = page.text("#tip")
+    assert re.match(r"c₀, 1 × 2, ‖value‖ ([^,]+), ‖gradient‖ (.+)$", tip)
+    shown = [number(part.split()[-1]) for part in tip.split(", ")[2:]]
+    assert shown == pytest.approx([np.linalg.norm(c.value), np.linalg.norm(c.grad)], rel=6e-4)
+    ActionChains(page.browser).click(mark).perform()
+    panel = page.text("#node")
+    assert "equation" in panel
+    assert (
+        page.js("return document.querySelectorAll('#node .terms li').length") == len(equations("c[0]", tape).terms) == 2
+    )
+    assert page.hash() == f"#node={c.id}"
+    links = page.js(
+        "return [...document.querySelectorAll('#node .terms .link')].map((b) => b.getAttribute('aria-label'))"
+    )
+    page.js("document.querySelector('#node .terms .link').click()")
+    assert page.js("return document.querySelector('.n.chosen').getAttribute('aria-label')") == links[0]
+
+
+@pytest.mark.parametrize(("of", "wrt"), [("h[1]", "c[0]"), ("E", "h[0]"), ("E[1]", "weight_hh_l0"), ("h[1]", "x[0]")])
+def test_routes_between_two_nodes_are_the_path_ledgers(opened, of, wrt):
+    from selenium.webdriver import ActionChains, Keys
+
+    tape = small()
+    page = opened(tape)
+    a, b = (next(n for n in tape.nodes if n.name == name) for name in (wrt, of))
+    page.click("#fit")
+    first, second = (page.browser.find_element("id", f"n-{n.id}") for n in (a, b))
+    ActionChains(page.browser).click(first).key_down(Keys.SHIFT).click(second).key_up(Keys.SHIFT).perform()
+    if not a.requires_grad:
+        assert "No gradient flows" in page.text("#routes")
+        return
+    ledger = paths(of, wrt, tape=tape, top=8)
+    assert page.js("return document.querySelector('#routes [data-count]').dataset.count") == str(ledger.count)
+    total = float(page.js("return document.querySelector('#routes [data-sum]').dataset.sum"))
+    assert total == pytest.approx(float(np.linalg.norm(ledger.total)), rel=1e-5)
+    values = [
+        float(v)
+        for v in page.js("return [...document.querySelectorAll('#routes .amount')].map((e) => e.dataset.value)")
+    ]
+    assert values == pytest.approx([route.value for route in ledger.paths], rel=1e-4)
+    sums = page.js("return [...document.querySelectorAll('#routes .heat > i')].map((i) => i.title)")
+    assert_exact_within(sums, ledger.total)
+    lit = set(page.js("return [...document.querySelectorAll('.e.way')].map((e) => e.id)"))
+    page.click("#routes ol.ways li button")
+    one = set(page.js("return [...document.querySelectorAll('.e.way')].map((e) => e.id)"))
+    assert one == {f"e-{e.source.id}-{e.target.id}-{e.argument}" for e in ledger.paths[0].edges}
+    assert one <= lit
+    assert page.hash() == f"#routes={b.id},{a.id}"
+
+
+def assert_exact_within(titles, array):
+    shown = [number(title.rpartition("] ")[2]) for title in titles]
+    np.testing.assert_allclose(shown, np.ravel(array), rtol=1e-4, atol=1e-7 * float(np.abs(array).max()))
+
+
+def test_counts_of_routes_are_exact_where_floats_are_not(opened):
+    tape = recorded("lstm", text="ab", hidden=2, steps=26, seed=3)
+    of, wrt = (next(n for n in tape.nodes if n.name == name) for name in ("h[25]", "h[0]"))
+    page = opened(tape, f"#routes={of.id},{wrt.id}")
+    count = paths("h[25]", "h[0]", tape=tape, top=0).count
+    assert count > 2**53
+    assert int(page.js("return document.querySelector('#routes [data-count]').dataset.count")) == count
+    assert re.sub(r"\D", "", page.text("#routes [data-count]")) == str(count)
+    assert page.js("return document.querySelectorAll('.lid').length") == 21  # the middle steps opened folded
+
+
+def test_pairing_by_button(opened):
+    tape = small()
+    page = opened(tape)
+    a, b = (next(n for n in tape.nodes if n.name == name) for name in ("h[0]", "h[1]"))
+    press = "document.getElementById(arguments[0]).dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    page.js(press, f"n-{a.id}")
+    page.click("#node .pair")
+    page.js(press, f"n-{b.id}")
+    assert page.hash() == f"#routes={b.id},{a.id}"
+    assert page.js("return document.querySelector('#routes [data-count]').dataset.count") == str(
+        paths("h[1]", "h[0]", tape=tape).count
+    )
+
+
+# --- the time ledger ----------------------------------------------------------------------------------------
+
+
+def test_every_cell_of_the_time_ledger_lights_its_routes(opened):
+    tape = recorded("lstm", text="aba", hidden=2, steps=3, seed=3)
+    page = opened(tape)
+    page.click("#tab-time")
+    losses = [next(n for n in tape.nodes if n.name == f"E[{t}]") for t in range(3)]
+    wrt = next(n for n in tape.nodes if n.name == "weight_hh_l0")
+    ledger = bptt([n.tensor for n in losses], wrt.tensor)
+    table = page.js("""return [...document.querySelectorAll('#time tbody tr')].map((row) =>
+      [...row.querySelectorAll('td')].map((cell) => Number(cell.firstChild?.dataset.norm ?? 0)))""")
+    np.testing.assert_array_equal(table, ledger.norms)
+    cells = page.js("""return [...document.querySelectorAll('#time td button')].map((button) => {
+      button.click();
+      const get = (name) => document.querySelector(`#time [data-${name}]`).dataset[name];
+      return [button.getAttribute("aria-label"), get("count"), Number(get("sum")), Number(get("cell")),
+        [...document.querySelectorAll(".e.way")].map((e) => e.id)];
+    })""")
+    assert len(cells) == int((ledger.norms > 0).sum()) > 2
+    for label, count, total, norm, lit in cells:
+        t, k = map(int, re.match(r"loss (\d+) through step (\d+)", label).groups())
+        group = paths(f"E[{t}]", "weight_hh_l0", tape=tape, by="time", top=0).groups[k]
+        assert int(count) == group.count
+        assert total == pytest.approx(norm, rel=1e-4)
+        assert norm == ledger.norms[t, k]
+        uses = {e for e in lit if re.match(r"e-\d+-(\d+)-1", e) and tape.nodes[int(e.split("-")[2])].op == "affine"}
+        steps = {tape.nodes[int(e.split("-")[2])].time for e in uses if tape.nodes[int(e.split("-")[1])].kind != "input"
+                 and tape.nodes[int(e.split("-")[1])].name.startswith("weight_hh")}  # fmt: skip
+        assert steps == {k}
+
+
+# --- folding ------------------------------------------------------------------------------------------------
+
+SHAPE = """return [...document.querySelectorAll(".edges path, .rails path")].map((p) => p.getAttribute("d")).join()
+  + [...document.querySelectorAll(".nodes > .n")].map((n) => n.style.translate + n.classList.contains("away")).join()"""
+FOLD = """document.querySelector(`.handle[aria-label='${arguments[0]}']`)
+  .dispatchEvent(new MouseEvent('click', {bubbles: true}))"""
+
+
+def test_steps_and_cells_fold_and_unfold_in_place(opened):
+    tape = small()
+    page = opened(tape)
+    page.click("#fit")
+    before = page.js(SHAPE)
+    paper = "return document.querySelector('.paper').width.baseVal.value"
+    wide = page.js(paper)
+    page.js(FOLD, "fold t = 0")
+    hidden = set(page.js("return [...document.querySelectorAll('.n.away')].map((n) => n.id)"))
+    inside = {f"n-{n.id}" for n in tape.nodes if n.kind == "op" and n.time == 0}
+    assert inside <= hidden
+    assert not hidden & {f"n-{n.id}" for n in tape.nodes if n.time == 1}
+    assert page.js(paper) < 0.8 * wide
+    counted = [n for n in tape.nodes if f"n-{n.id}" in hidden and n.kind == "op"]
+    assert f"{len(counted)} operations" in page.js("return document.querySelector('.lid').textContent")
+    page.js("document.querySelector('.lid').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert page.js(SHAPE) == before
+    assert page.js(paper) == wide
+    page.js(FOLD, "fold lstm cell")
+    cell = {f"n-{n.id}" for n in tape.nodes if n.kind == "op" and n.scope.startswith("lstm/t=0")}
+    assert set(page.js("return [...document.querySelectorAll('.n.away')].map((n) => n.id)")) == cell
+    assert page.js(paper) == wide
+    page.js(FOLD, "unfold lstm cell")
+    assert page.js(SHAPE) == before
+
+
+def test_walking_lights_the_lid_over_a_folded_node(opened):
+    tape = small()
+    page = opened(tape, "#step=f20")
+    page.press("u")
+    assert page.js("return document.querySelectorAll('.lid').length") == 3
+    lit = page.js("return [...document.querySelectorAll('.now')].map((n) => n.getAttribute('class'))")
+    assert len(lit) == 1
+    assert "lid" in lit[0]
+    page.press("u")
+    assert page.js("return document.querySelectorAll('.lid').length") == 0
+    assert len(page.now()) == 1
+
+
+def test_pictures_folded_beforehand_still_walk_through_everything(opened):
+    tape = recorded("rnn", text="ab", hidden=2, steps=9, seed=3)
+    page = opened(tape, "#step=b1", fold="time")
+    seen = page.js(WALK, "backward")
+    assert len(seen) == sum(n.requires_grad for n in tape.nodes)
+    assert any(s["now"] and s["now"][0].startswith("n-fold") for s in seen)
+    of, wrt = (next(n for n in tape.nodes if n.name == name) for name in ("h[8]", "h[0]"))
+    page.open(f"#routes={of.id},{wrt.id}")
+    assert page.js("return document.querySelector('#routes [data-count]').dataset.count") == str(
+        paths("h[8]", "h[0]", tape=tape).count
+    )
+
+
+# --- windows, fingers, no script, notebooks -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844), (1920, 1080)])
+def test_opens_readable_and_inside_of_the_window(opened, width, height):
+    page = opened(recorded("lstm", text="hello", hidden=3), width=width, height=height, touch=width < 500)
+    assert page.js("return document.querySelector('svg.mg').getScreenCTM().a") >= 0.7
+    assert page.js("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [
+        width,
+        height,
+    ]
+    outside = page.js("""const controls = document.querySelectorAll('header button, header label, #tabs button');
+    return [...controls].filter((e) => {
+      const b = e.getBoundingClientRect();
+      return b.width && (b.left < 0 || b.right > innerWidth || b.top < 0 || b.bottom > innerHeight);
+    }).map((e) => e.id)""")
+    assert outside == []
+    first = page.js("const b = document.querySelector('.frame').getBoundingClientRect(); return [b.left, b.top]")
+    assert 0 <= first[0] < width
+    assert 0 <= first[1] < height
+
+
+def test_fingers_move_zoom_and_choose(opened):
+    tape = small()
+    page = opened(tape, width=390, height=844, touch=True)
+    view = "return document.querySelector('svg.mg').getAttribute('viewBox')"
+
+    def fingers(kind, *points):
+        page.browser.execute_cdp_cmd(
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(points)]},
+        )
+
+    before = page.js(view)
+    fingers("touchStart", (200, 300))
+    for x in range(190, 90, -10):
+        fingers("touchMove", (x, 300))
+    fingers("touchEnd")
+    moved = [float(v) for v in page.js(view).split()]
+    assert moved[0] > float(before.split()[0]) + 50
+    fingers("touchStart", (180, 300), (220, 300))
+    for d in range(25, 100, 15):
+        fingers("touchMove", (200 - d, 300), (200 + d, 300))
+    fingers("touchEnd")
+    assert float(page.js(view).split()[2]) < 0.6 * moved[2]
+    page.click("#fit")
+    c = next(n for n in tape.nodes if n.name == "c[0]")
+    x, y = page.middle(f"#n-{c.id}")
+    fingers("touchStart", (x, y))
+    fingers("touchEnd")
+    page.wait("document.querySelector('.n.chosen')")
+    assert page.js("return document.querySelector('.n.chosen').id") == f"n-{c.id}"
+    small_ones = page.js(
+        "return [...document.querySelectorAll('header button')]"
+        ".filter((b) => b.offsetHeight && b.offsetHeight < 36).length"
+    )
+    assert small_ones == 0
+
+
+def test_the_wheel_zooms_where_it_points(opened):
+    page = opened(small())
+    x, y = page.middle("#n-25")
+    page.browser.execute_cdp_cmd(
+        "Input.dispatchMouseEvent", {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -300}
+    )
+    page.wait("document.querySelector('svg.mg').getScreenCTM().a > 1")
+    assert page.middle("#n-25") == pytest.approx([x, y], abs=1.5)
+
+
+def test_without_scripts_the_picture_is_there(browser, opened):
+    page = opened(small())
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get("about:blank")
+        browser.get(page.path.as_uri())
+        boxes = browser.execute_cdp_cmd(
+            "Runtime.evaluate",
+            {
+                "expression": "JSON.stringify([document.querySelectorAll('.nodes > .n').length,"
+                "document.querySelector('svg.mg').getBoundingClientRect().width,"
+                "document.getElementById('bar').offsetHeight, document.body.dataset.ready ?? null])",
+                "returnByValue": True,
+            },
+        )
+        count, width, bar, ready = json.loads(boxes["result"]["value"])
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert count == len(small().nodes)
+    assert width > 1000
+    assert bar == 0
+    assert ready is None
+
+
+def test_in_a_notebook_two_pages_live_side_by_side(browser, opened, tmp_path):
+    opened(small())
+    made = render(small(), format="html", engine="own")
+    frame = made._repr_mimebundle_()["text/html"]
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!DOCTYPE html><title>notebook</title>{frame}{frame}", "utf-8")
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"', frame).group(1)) == made.data
+    browser.get(path.as_uri())
+    for iframe in browser.find_elements("tag name", "iframe"):
+        browser.switch_to.frame(iframe)
+        assert browser.execute_script("return document.body.dataset.ready") == "1"
+        browser.execute_script("document.getElementById('next').click()")
+        assert browser.execute_script("return document.getElementById('where').textContent").startswith("1 /")
+        browser.switch_to.default_content()
+
+
+def test_what_is_too_large_is_said(opened, monkeypatch):
+    monkeypatch.setattr("minigrad.graph.walk.NUMBERS_CARRIED", 3000)
+    monkeypatch.setattr("minigrad.graph.walk.PROBED", 5)
+    with mg.Tape() as tape:
+        x = mg.tensor(np.linspace(-1, 1, 7 * 30).reshape(7, 30), requires_grad=True, name="x")
+        y = mg.tanh(x)
+        y.name = "y"
+        w = mg.tensor(np.ones((90, 30)) / 9, requires_grad=True, name="w")
+        e = mg.losses.half_squared_error(y @ w.mT, np.zeros((7, 90)))
+        e.sum().name = "E"
+    tape.nodes[-1].tensor.backward()
+    page = opened(tape)
+    assert "too large to carry" in page.text("#node")
+    seen = page.js(WALK, "backward")
+    assert len(seen) == sum(n.requires_grad for n in tape.nodes)
+    page.open(f"#node={tape.of(w).id}")
+    assert "2700 numbers: too large to carry" in page.text("#node").replace("\u202f", "")
+    page.open(f"#routes={len(tape.nodes) - 1},{tape.of(x).id}")
+    total = float(page.js("return document.querySelector('#routes [data-sum]').dataset.sum"))
+    assert total == pytest.approx(float(np.linalg.norm(x.grad.numpy())), rel=1e-6)
+
+
+def test_not_finite_is_shown_as_it_is(opened):
+    with mg.Tape() as tape:
+        x = mg.tensor([-1.0, 0.0, 4.0], requires_grad=True, name="x")
+        y = mg.log(x)
+        y.name = "y"
+        y.sum()
+    tape.nodes[-1].tensor.backward()
+    page = opened(tape, f"#node={tape.of(y).id}")
+    shown = page.js(NUMBERS + "return state()")["arrays"]["value"]
+    assert [t.rpartition("] ")[2] for t in shown] == ["NaN", "−∞", "1.386294"]
+    assert math.isinf(x.grad.numpy()[1])
