@@ -212,7 +212,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--layer", metavar="N", help="the layer of that step (default: 0)")
     group.add_argument("--direction", metavar="WAY", help="forward (default) or reverse, where there are both")
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
-    group.add_argument("--engine", metavar="ENGINE", help="graphviz-pure, dot or own (default: the first there is)")
+    group.add_argument("--engine", metavar="ENGINE", help="own (default), graphviz-pure or dot")
     group.add_argument("--title", metavar="TEXT", help="the line above the picture")
     group.add_argument("--open", action="store_true", help="show the file in the system's viewer")
     group.add_argument("--watch", action="store_true", help="draw again whenever a file of the model changes")

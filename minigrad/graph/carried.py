@@ -73,7 +73,7 @@ def _largest(engine: Any, k: int, pulled: Any, lane: Any, data: Any) -> float | 
         length = float(np.linalg.norm(host(g).astype(np.float64)))
         if not length or not np.isfinite(length):
             return length
-        back = pulled(g / length)
+        back = pulled(lane.asarray(g / length))
         if back is None:
             return None
         found = float(np.linalg.norm(_array(back)))

@@ -551,7 +551,17 @@ def roll(view: View) -> View:
         n if n.step is None or n.kind != "fold" else replace(n, step=steps[0], span=(steps[0], steps[-1]))
         for n in rolled.nodes
     )
-    return replace(rolled, nodes=tuple(nodes), notes=())
+    # all of a sequence goes into one operation as one line
+    lines: dict[tuple[int, int, str | None], list[ViewEdge]] = {}
+    for e in rolled.edges:
+        lines.setdefault(
+            (e.source, e.target, e.carries) if e.source < 0 else (e.source, e.target, repr(e.keys)), []
+        ).append(e)
+    whole = (
+        together[0] if len(together) == 1 else replace(together[0], parts=tuple(k for e in together for k in e.keys))
+        for together in lines.values()
+    )
+    return replace(rolled, nodes=tuple(nodes), edges=tuple(whole), notes=())
 
 
 def rolled_name(name: str | None) -> str | None:

@@ -165,7 +165,7 @@ def render(
         show: what stands on nodes: any of shape, value, grad; and on edges: local, ∂⁺ as a formula, gain, its size,
             and flow, the norm of the gradient that the edge carries.
         theme: light, dark or print.
-        engine: who orders the steps, one of `ENGINES`; the first one installed if not given.
+        engine: who orders the steps, one of `ENGINES`; minigrad itself if not given.
         title: a line above the picture.
         fold: None folds long sequences by themselves, False never; ``"time"``, ``"layer"``, ``"gate"`` or a
             function as in `minigrad.graph.fold`.

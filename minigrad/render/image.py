@@ -15,8 +15,8 @@ from typing import Any
 from minigrad.errors import MinigradError, MissingExtraError, UsageError
 from minigrad.render.plan import Arrange, Layers
 
-ENGINES = ("graphviz-pure", "dot", "own")
-"""Who can order a step, in the order in which they are asked; `own` needs nothing."""
+ENGINES = ("own", "graphviz-pure", "dot")
+"""Who can order a step: minigrad's own sweeps, which need nothing and know where time comes from, or Graphviz."""
 
 SECONDS = 20.0
 _MOST_ITEMS = 500
@@ -25,7 +25,7 @@ _LONGEST_PNG = 32_000
 
 
 def arranger(engine: str | None = None) -> Arrange | None:
-    """Return what orders the steps: the engine asked for, else the first installed one, else None for our own.
+    """Return what orders the steps: the engine asked for; None for our own, so that pictures are everywhere the same.
 
     Raises:
         UsageError: there is no engine of this name, or system `dot` was asked for and is not on the path.
@@ -33,18 +33,14 @@ def arranger(engine: str | None = None) -> Arrange | None:
     """
     if engine not in (None, *ENGINES):
         raise UsageError(f"unknown engine {engine!r}: choose from {', '.join(ENGINES)}")
-    if engine == "own":
+    if engine in (None, "own"):
         return None
-    for name in ENGINES[:-1]:
-        if engine in (None, name):
-            program = installed(name)
-            if program:
-                return _Engine(name, program, strict=engine is not None)
-            if engine == "graphviz-pure":
-                raise MissingExtraError("The layout engine graphviz-pure", "render")
-            if engine == "dot":
-                raise UsageError("the program 'dot' is not on the path: install Graphviz or choose another engine")
-    return None
+    program = installed(engine)
+    if program:
+        return _Engine(engine, program)
+    if engine == "graphviz-pure":
+        raise MissingExtraError("The layout engine graphviz-pure", "render")
+    raise UsageError("the program 'dot' is not on the path: install Graphviz or choose another engine")
 
 
 def installed(name: str) -> str | None:
@@ -67,10 +63,10 @@ def _packaged() -> str | None:
 
 
 class _Engine:
-    """Orders a plan by running `dot`; what it cannot do in time it leaves to us, unless it was chosen."""
+    """Orders a plan by running `dot`; what is too large for it is left to us."""
 
-    def __init__(self, name: str, program: str, strict: bool) -> None:
-        self.name, self.program, self.strict = name, program, strict
+    def __init__(self, name: str, program: str) -> None:
+        self.name, self.program = name, program
 
     def __call__(self, layers: Layers) -> tuple[str, list[float]] | None:
         if len(layers.row) > _MOST_ITEMS:
@@ -91,9 +87,7 @@ class _Engine:
         x = {} if failure else _answer(done.stdout)
         if not failure and len(x) == len(layers.row):
             return self.name, [x[i] for i in range(len(layers.row))]
-        if self.strict:
-            raise MinigradError(f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}")
-        return None
+        raise MinigradError(f"the layout engine {self.name} failed: {failure or 'its answer lacks nodes'}")
 
 
 def _question(layers: Layers) -> str:

@@ -70,11 +70,25 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
                 continue
             source = by_id[weight.source]
             letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
-            indexed = re.match(r"([a-zA-Z])[\[_]?-?\d+\]?$", data.carries or "")
+            indexed = re.match(r"([a-zA-Z])(?:ₜ|[\[_]?-?\d+\]?)$", data.carries or "")
             operand = indexed.group(1) if indexed else "h" if data.role == "hidden" else "x"
             plus = " + b" if len(edges) > 2 else ""
             out[n.id] = (f"{letter} {operand}{plus}", True)
     return out
+
+
+def band_of(node: ViewNode) -> tuple[int, int] | None:
+    """Return the layer and direction of an operation of a recurrent layer; None for what lies between layers."""
+    layer, way = None, 0
+    for part in node.scope:
+        if part.startswith("layer ") and part[6:].isdecimal():
+            layer = int(part[6:])
+        elif part in ("forward", "reverse"):
+            way = 1 if part == "forward" else 2
+    read = node.kind not in ("op", "fold") or (node.op == "getitem" and node.kind == "op")
+    if layer is None or read or (node.op in ("concatenate", "stack")):
+        return None
+    return layer, way
 
 
 def is_block(node: ViewNode) -> bool:
@@ -88,7 +102,8 @@ def counted(node: ViewNode) -> str:
     """Return what a fold stands for, in the space of a box."""
     if node.op == "fold":
         return f"{node.count} operations"
-    return f"{node.count} times"
+    steps = node.span[1] - node.span[0] + 1 if node.span else 0
+    return "" if node.count == steps else f"{node.count} times"
 
 
 def gate_style(gate: str | None) -> str | None:
@@ -98,8 +113,8 @@ def gate_style(gate: str | None) -> str | None:
 
 def node_style(node: ViewNode) -> str:
     """Return the class of a node's box: its kind, or its gate, or what its operation does."""
-    if gate_style(node.gate):
-        return gate_style(node.gate) or "op"
+    if node.op not in ("input", "constant") and (gate := gate_style(node.gate)):
+        return gate
     if node.op == "fold":
         return "fold"
     if node.op in ("input", "constant", "parameter"):

@@ -8,13 +8,16 @@ their frames.
 from __future__ import annotations
 
 import heapq
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, pretty
 from minigrad.render.labels import (
     GATES,
+    band_of,
     counted,
     edge_key,
     gate_style,
@@ -118,6 +121,7 @@ class _Builder:
         self.ceiling: list[int] = []
         self.before: list[int] = []
         self.data_rails: list[int] = []
+        self.depth: dict[int, int] = {}
 
     # who goes where
 
@@ -196,7 +200,7 @@ class _Builder:
         if "shape" in self.show and (node.kind != "fold" or not is_block(node)):
             below.append(shape_text(node.shape))
         if node.kind == "fold":
-            below.append(counted(node))
+            below += [counted(node)] if counted(node) else []
         if below:
             lines.append(("  ".join(below), SMALL, "sans", False, "s"))
         if "value" in self.show and node.value:
@@ -220,8 +224,8 @@ class _Builder:
         total = sum(s * 1.22 for _, s, *_ in lines)
         at = y - total / 2
         words = []
-        for text, s, face, math, style in lines:
-            words.append(Words(text, x, at + s * 0.61, s, face, "middle", style, math))
+        for text, s, face, low, style in lines:
+            words.append(Words(text, x, at + s * 0.61, s, face, "middle", style, low))
             at += s * 1.22
         shape = "note" if node.kind == "parameter" else "double" if node_style(node) == "loss" else "round"
         title = node_title(node, self.symbol[id][0])
@@ -251,6 +255,14 @@ class _Builder:
     def _readers(self, id: int) -> list[int]:
         return [self.edges[k].target for k in self.out[id]]
 
+    def _rail(self, k: int) -> int:
+        """The rail that an edge comes from."""
+        return self._root(self.edges[k].source)
+
+    def _elsewhere(self, id: int, index: int) -> set[int]:
+        """In which other columns a node's result is read."""
+        return {self.home[t] for t in self._readers(id) if t in self.home} - {index}
+
     def _riser_lines(self, target: int, ks: list[int]) -> list[int]:
         """On which of the parallel lines of a box each parameter climbs; a fold has one line a rail."""
         if self.nodes[target].kind != "fold":
@@ -262,7 +274,7 @@ class _Builder:
         column = self.columns[index]
         local = column.local = {i: k for k, i in enumerate(column.ids)}
         inside: list[int] = []
-        entries: list[tuple[int, int, bool]] = []
+        entries: list[tuple[int, int, bool, bool]] = []
         for i in column.ids:
             for k in self.into[i]:
                 e = self.edges[k]
@@ -283,7 +295,7 @@ class _Builder:
                 e = self.edges[k]
                 block = is_block(self.nodes[e.target])
                 beside = e.role != "hidden" or block
-                entries.append((wire, local[e.target], beside))
+                entries.append((wire, local[e.target], beside, self.home.get(e.source) == index + 1))
         pitch = self.pitch
         links = []
         for k in inside:
@@ -294,9 +306,13 @@ class _Builder:
         loops_at: dict[int, set[str | None]] = {}
         for k in column.loops:
             loops_at.setdefault(self.edges[k].source, set()).add(self.edges[k].carries)
-        taps_in: dict[int, int] = {}
-        for _, t, _ in entries:
-            taps_in[t] = taps_in.get(t, 0) + 1
+        # what comes along a lane has its label below the box; neighbours must be as far apart as the longest of them
+        entered = (
+            {self.edges[k].target: self._local(k) for ks in column.entries.values() for k in ks}
+            if self.labelled
+            else {}
+        )
+        widest = max((width(text, TINY, math=True) + 18 for text in entered.values() if text), default=0.0)
         cells = []
         for i in column.ids:
             n = self.nodes[i]
@@ -309,13 +325,25 @@ class _Builder:
             if is_block(n):
                 w, h = max(w, 150.0), max(h, 100.0)
             self.sized[i] = (max(w, need), h)
-            cells.append(Cell(*self.sized[i], hint, _LOOP * len(loops_at.get(i, ()))))
+            if i in entered:
+                need = max(need, widest)
+            band = self.band.get(i, -1)
+            cells.append(Cell(*self.sized[i], hint, band, _LOOP * len(loops_at.get(i, ()))))
         problem = Problem(
             tuple(cells), tuple(links),
-            tuple((local[t], max(self._riser_lines(t, ks)) + 1, pitch) for t, ks in column.risers.items()),
+            tuple(
+                (local[t], max(self._riser_lines(t, ks)) + 1, pitch, min(self.rail_band[self._rail(k)] for k in ks))
+                for t, ks in column.risers.items()
+            ),
             tuple(dict.fromkeys(entries)),
             tuple(local[i] for i in column.ids if any(t in self.ceiling_set for t in self._readers(i))),
-            tuple(local[i] for i in column.ids if any(self.home.get(t, index) != index for t in self._readers(i))),
+            tuple(
+                (local[i], leftwards)
+                for i in column.ids
+                for leftwards in (False, True)
+                if leftwards in {at == index - 1 for at in self._elsewhere(i, index)}
+            ),
+            tuple(self.gaps),
         )  # fmt: skip
         if problem not in self.cache:
             self.cache[problem] = solve(problem, self.arrange)
@@ -332,8 +360,10 @@ class _Builder:
         self.rail_set = set(self.rails)
         self.ceiling_set = set(self.ceiling)
         self._even_out()
+        self._sort_bands()
         for index in range(len(self.columns)):
             self._plan(index)
+        self._align_bands()
         self._gather_corridors()
         self._place_columns(title)
         self._draw_rails()
@@ -344,6 +374,52 @@ class _Builder:
         overlay(scene, self.view, backward=self.backward, flow=self.flow)
         self._finish()
         return scene
+
+    def _sort_bands(self) -> None:
+        """Number the layers and directions from the bottom up, and give each the rails that nobody else uses."""
+        framed = [i for c in self.columns if c.frame for i in c.ids]
+        found = {i: band for i in framed if (band := band_of(self.nodes[i])) is not None}
+        keys = sorted(set(found.values()))
+        self.band = {i: keys.index(band) for i, band in found.items()}
+        if len(keys) > 1:
+            # what is computed from the highest layer alone stands above it, with rails of its own
+            for i in framed:
+                read = [s for k in self.into[i] if self.home.get(s := self.edges[k].source) == self.home[i]]
+                if i not in self.band and max((self.band.get(s, -1) for s in read), default=-1) >= len(keys) - 1:
+                    self.band[i] = len(keys)
+            keys = [*keys, (len(keys), 0)]
+        users: dict[int, set[int]] = {rail: set() for rail in self.rails}
+        for e in self.edges:
+            root = self._root(e.source)
+            if root in users and e.target not in self.taps:
+                users[root].add(self.band.get(e.target, 0) if e.target in self.home else 0)
+        self.rail_band = {rail: max(bands, default=0) if len(bands) == 1 else 0 for rail, bands in users.items()}
+        texts = [self._local(k) for k in range(len(self.edges)) if self._root(self.edges[k].source) in users]
+        self.locals_room = max((width(t, TINY, math=True) for t in texts if t), default=-8.0) + 8.0
+        self.gaps = [0.0] * max(len(keys), 1)
+        for rail, band in self.rail_band.items():
+            if band:
+                self.gaps[band] += self._rail_height(rail)
+        self.gaps = [gap + 12.0 + self.locals_room if gap else 0.0 for gap in self.gaps]
+
+    def _rail_height(self, rail: int) -> float:
+        if self.nodes[rail].kind == "parameter":
+            return self._head(rail)[1] + 4.0
+        return self._size(rail)[1] + 10.0
+
+    def _align_bands(self) -> None:
+        """Bring each band to the same height in all steps."""
+        framed = [c for c in self.columns if c.frame]
+        shifts = [0.0] * len(framed)
+        tops = [[0.0] for _ in framed]
+        for b in range(1, len(self.gaps)):
+            place = max(c.plan.bands[b] + shift for c, shift in zip(framed, shifts, strict=True))
+            shifts = [place - c.plan.bands[b] for c in framed]
+            for top in tops:
+                top.append(place)
+        self.band_y = tops[0] if tops else [0.0]
+        for c, top in zip(framed, tops, strict=True):
+            c.plan = c.plan.stretched(top)
 
     def _gather_corridors(self) -> None:
         """Find what runs between columns; corridor k lies to the left of column k."""
@@ -361,7 +437,9 @@ class _Builder:
                     origin = self.home.get(source, self.column_of.get(source, -1))
                     run.origin = origin
                     run.over = source in self.ceiling_set
-                    if origin == index - 1 or (origin == -1 and index == 0) or run.over:
+                    if run.leftward:
+                        self.corridor[index + 1].append(run)
+                    elif origin == index - 1 or (origin == -1 and index == 0) or run.over:
                         self.corridor[index].append(run)
                     else:
                         self.far.append(run)
@@ -395,7 +473,7 @@ class _Builder:
         ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 20.0
         if self.labelled:
             readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
-            ceiling_height += 5.0 + 9.0 * max(readers, default=0)
+            ceiling_height += 5.0 + 9.0 * min(sum(readers), 3)
         self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
         self.frame_top = top + ceiling_height * self.rows_above + (4 if self.rows_above else 0)
         head = _HEADER if self.timed else 0.0
@@ -403,12 +481,7 @@ class _Builder:
         self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
         lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
         self.far_y = self.frame_bottom + 16.0
-        locals_room = 0.0
-        if self.labelled:
-            texts = [self._local(k) for c in self.columns for ks in c.risers.values() for k in ks]
-            locals_room = max((width(t, TINY, math=True) for t in texts), default=0.0) + 8
-        self.locals_room = locals_room
-        self.rail_top = self.frame_bottom + lanes + 18.0 + locals_room
+        self.rail_top = self.frame_bottom + lanes + 18.0 + self.locals_room
         # the left-hand region: chains that lead to a rail, the heads of the rails, then the taps along them
         self._left_region()
         x = self.left_end
@@ -453,61 +526,40 @@ class _Builder:
     # left of the steps
 
     def _left_region(self) -> None:
-        """Give every rail a row, with the chain of operations that makes its data to the left of its head."""
+        """Put the heads of rails and the first states next to the steps, and what makes them in columns to the left."""
         before = set(self.before)
-        self.row_of: dict[int, float] = {}
-        self.depth: dict[int, int] = {}
-        row = 0
-
-        def place(id: int, depth: int) -> None:
-            nonlocal row
-            self.row_of[id] = row
-            self.depth[id] = depth
-            first = True
-            for k in self.into[id]:
-                s = self.edges[k].source
-                if s in before and s not in self.row_of:
-                    if not first:
-                        row += 1
-                    place(s, depth + 1)
-                    first = False
-
-        for rail in self.rails:
-            place(rail, 0)
-            row += 1
-        self.state = [i for i in self.before if i not in self.row_of and any(
-            self.home.get(self.edges[k].target) == 0 for k in self.out[i])]  # fmt: skip
-        rail_rows = row
-        self.state_row: dict[int, int] = {}
-        for s in self.state:
-            place(s, 0)
-            row += 1
-        for i in self.before:
-            if i not in self.row_of:
-                place(i, 0)
-                row += 1
-        members = [i for i in self.row_of if self.row_of[i] < rail_rows]
-        boxed = [i for i in members if self.nodes[i].kind != "parameter" or self.depth[i]]
+        self.state = [
+            i for i in self.before if i not in self.rail_set and any(self.home.get(t) == 0 for t in self._readers(i))
+        ]
+        first = {*self.rails, *self.state}
+        self.depth = dict.fromkeys(first, 0)
+        for i in reversed(self.before):
+            if i not in first:
+                made = [self.depth[t] for t in self._readers(i) if t in before and t in self.depth]
+                self.depth[i] = 1 + max(made, default=-1)
+        below = [self.rail_top] + [
+            self.base - place - gap + 4.0 + self.locals_room
+            for place, gap in zip(self.band_y[1:], self.gaps[1:], strict=True)
+        ]
         self.rail_y: dict[int, float] = {}
-        y = self.rail_top
-        by_row: dict[float, list[int]] = {}
-        for i in members:
-            by_row.setdefault(self.row_of[i], []).append(i)
-        for r in sorted(by_row):
-            high = max((self._size(i)[1] if i in boxed else self._head(i)[1]) for i in by_row[r])
-            high += 10 if any(i in boxed for i in by_row[r]) else 4
-            y += high / 2
-            for i in by_row[r]:
-                self.rail_y[i] = y
-            y += high / 2
-        self.rail_bottom = y
+        for rail in self.rails:
+            band, high = self.rail_band[rail], self._rail_height(rail)
+            self.rail_y[rail] = below[band] + high / 2
+            below[band] += high
+        self.rail_bottom = below[0]
         widths: dict[int, float] = {}
-        for i in self.row_of:
-            w = self._head(i)[0] if self.nodes[i].kind == "parameter" and not self.depth[i] else self._size(i)[0]
-            widths[self.depth[i]] = max(widths.get(self.depth[i], 0.0), w)
-        self.depth_width = widths
-        deepest = max(widths, default=-1)
-        self.head_right = _MARGIN + sum(widths.values()) + 18.0 * max(deepest, 0)
+        crowd: Counter[int] = Counter()
+        for i, d in self.depth.items():
+            w = self._head(i)[0] if self.nodes[i].kind == "parameter" and i in self.rail_set else self._size(i)[0]
+            widths[d] = max(widths.get(d, 0.0), w)
+            crowd[d] += 1
+        # between two columns every box has a line of its own to climb on
+        self.depth_right = {0: 0.0}
+        for d in range(1, max(widths, default=0) + 1):
+            room = 14.0 + 4.0 * min(crowd[d], 6)
+            self.depth_right[d] = self.depth_right[d - 1] - widths[d - 1] - room
+        deepest = max(widths, default=0)
+        self.head_right = _MARGIN + widths.get(deepest, 0.0) - self.depth_right[deepest]
         self.tap_x: dict[int, float] = {}
         end = self.head_right
         for rail in self.rails:
@@ -518,7 +570,7 @@ class _Builder:
                     self.tap_x[t] = x + w / 2
                     x += w + 6
             end = max(end, x)
-        self.left_end = end + 2 if self.row_of else _MARGIN
+        self.left_end = end + 2 if self.depth else _MARGIN
 
     def _head(self, id: int) -> tuple[float, float]:
         node = self.nodes[id]
@@ -538,13 +590,6 @@ class _Builder:
     def _tap_size(self, id: int) -> tuple[float, float]:
         label, math = self.symbol[id]
         return (round(width(label, 9, "oblique", math) + 8), 13.0)
-
-    def _depth_x(self, id: int) -> float:
-        """The right edge of the place of a node in the left-hand region: depth 0 stands next to the steps."""
-        x = self.head_right
-        for d in range(self.depth[id]):
-            x -= self.depth_width[d] + 18.0
-        return x
 
     def _draw_rails(self) -> None:
         scene = self.scene
@@ -598,7 +643,7 @@ class _Builder:
 
     def _draw_columns(self) -> None:
         scene = self.scene
-        self.exit: dict[int, tuple[bool, float, float, float]] = {}
+        self.exit: dict[tuple[int, bool], tuple[bool, float, float, float]] = {}
         self.top_at: dict[int, list[Point]] = {}
         for column in self.columns:
             plan, x0 = column.plan, column.x
@@ -608,7 +653,7 @@ class _Builder:
                 w = max(plan.width + 2 * _FRAME_PAD, self._header_width(column))
                 words = Words(text, left + 9, self.frame_top + 12, 11, "sans", "start", "f")
                 note = self._note_text(column)
-                beside = (Words(note, left + 23 + width(text, 11), words.y, NOTE, "sans", "start", "note"),)
+                noted = (Words(note, left + 23 + width(text, 11), words.y, NOTE, "sans", "start", "note"),)
                 folded = any(self.nodes[i].span for i in column.ids)
                 height = self.frame_bottom - self.frame_top
                 scene.frames.append(
@@ -619,7 +664,7 @@ class _Builder:
                         height,
                         words,
                         "frame folded" if folded else "frame",
-                        beside if note else (),
+                        noted if note else (),
                     )
                 )
 
@@ -629,10 +674,12 @@ class _Builder:
             for i, k in column.local.items():
                 x, y = put(plan.centre[k])
                 self._box(i, x, y, self.sized[i])
-                if k in plan.exits:
-                    right, lane = plan.exits[k]
-                    w, h = self.sized[i]
-                    self.exit[i] = (right, x + w / 2 if right else x, self.base - lane, y - h / 2)
+                for leftwards in (False, True):
+                    if (k, leftwards) in plan.exits:
+                        side, lane = plan.exits[k, leftwards]
+                        w, h = self.sized[i]
+                        edge = x + (-w if leftwards else w) / 2 if side else x
+                        self.exit[i, leftwards] = (side, edge, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
                 note = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
                 self._wire(k, map(put, plan.routes[n]), "data", square=False, words=note)
@@ -642,7 +689,8 @@ class _Builder:
                 path = [put(p) for p in plan.risers[column.local[target]]]
                 lines = self._riser_lines(target, ks)
                 for n, k in zip(lines, ks, strict=True):
-                    self._riser(k, path, (n - max(lines) / 2) * pitch)
+                    together = [j for m, j in zip(lines, ks, strict=True) if m == n]
+                    self._riser(k, path, (n - max(lines) / 2) * pitch, together if k == together[0] else [])
             for source, way in plan.tops.items():
                 self.top_at[column.ids[source]] = [put(p) for p in way]
 
@@ -670,14 +718,22 @@ class _Builder:
                     self._wire(k, points, style, words=words if label else ())
                     self.scene.dots.append((out, (top + low) / 2, "delay"))
 
-    def _riser(self, k: int, path: list[Point], shift: float) -> None:
+    def _riser(self, k: int, path: list[Point], shift: float, together: list[int]) -> None:
         e = self.edges[k]
         root = self._root(e.source)
         y = self.rail_y[root]
         style = self.rail_style[root]
         points = [(x + shift, py) for x, py in path]
+        while len(points) > 1 and points[1][1] > y:  # it comes from a rail that is higher than where the others begin
+            points = points[1:]
         x = points[0][0]
-        words = self._note(k, x + 5.0, self.frame_bottom + self.locals_room + 2, turn=90)
+        if points[0][1] > y:
+            (ax, ay), (bx, by) = points[:2]
+            x = ax + (bx - ax) * (ay - y) / (ay - by)
+            points = points[1:]
+        band = self.rail_band[root]
+        under = self.base - self.band_y[band] - self.gaps[band] - 2.0 if band else self.frame_bottom + 2.0
+        words = self._note(k, x + 5.0, under + self.locals_room, turn=90, together=together)
         kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
         self._wire(k, ((x, y), *points), kind, square=False, words=words)
         self.scene.dots.append((x, y, kind))
@@ -696,8 +752,14 @@ class _Builder:
             said.append(f"δ {number(e.contribution.norm)}")
         return "  ".join(said)
 
-    def _note(self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0) -> tuple[Words, ...]:
+    def _note(
+        self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0, together: Sequence[int] | None = None
+    ) -> tuple[Words, ...]:
+        """Words beside a wire; edges that share a line have one label, of all the gradient that flows there."""
         text = self._local(k)
+        if together is not None and len(together) != 1:
+            flows = [c.norm for j in together if (c := self.edges[j].contribution) is not None]
+            text = f"δ {number(math.hypot(*flows))}" if flows and "flow" in self.show else ""
         return (Words(text, x, y, TINY, "sans", anchor, "l", True, turn),) if text else ()
 
     def _wire(
@@ -749,97 +811,106 @@ class _Builder:
             sources = [self.edges[k].source for k in self.into[i]]
             starts = [order[s] + 0.005 if s in order else float(self.home.get(s, 0)) for s in sources]
             low, high = min(starts, default=order[i]), order[i] + 0.005
-            r = 0
+            r = max((self.ceiling_row[s] for s in sources if s in self.ceiling_row), default=0)
             while r < len(spans) and any(a < high and low < b for a, b in spans[r]):
                 r += 1
             spans[r : r + 1] = [(spans[r] if r < len(spans) else []) + [(low, high)]]
             self.ceiling_row[i] = r
         return len(spans)
 
+    def _way_up(self, k: int) -> list[Point]:
+        """The way from a box through the ceiling; what a block hands on besides has a line of its own."""
+        source = self.edges[k].source
+        carried = dict.fromkeys(
+            self.edges[j].carries for j in self.out[source] if self.edges[j].target in self.ceiling_set
+        )
+        shift = 10.0 * (list(carried).index(self.edges[k].carries) - (len(carried) - 1) / 2)
+        if not is_block(self.nodes[source]):
+            shift = 0.0
+        return [(x + shift, y) for x, y in self.top_at[source]]
+
     def _draw_ceiling(self) -> None:
-        taken: dict[int, list[tuple[int, float, float]]] = {}
+        ways = {k: self._way_up(k) for i in self.ceiling for k in self.into[i] if self.edges[k].source in self.top_at}
+        upright = [(way[-1][0], self.ceiling_row[self.edges[k].target]) for k, way in ways.items()]
+        placed: list[tuple[int, float, float]] = []
         for i in sorted(self.ceiling, key=lambda i: (self.ceiling_row[i], i)):
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
-            sources = [self.edges[k].source for k in self.into[i]]
-            own = [self.top_at[s][-1][0] for s in sources if self.home.get(s) == c]
             w, h = self._size(i)
-            x = own[0] if own else column.x + column.plan.width / 2
-            beside = [right for row, _, right in taken.get(c, ()) if row == r]
-            below = [right for row, left, right in taken.get(c, ()) if row < r and own and left < x < right]
-            x = max([x, *(right + 16 + w / 2 for right in beside), *(right + w / 2 - 2 for right in below)])
-            taken.setdefault(c, []).append((r, x - w / 2 - 6, x + w / 2 + 6))
+            own = [ways[k][-1][0] for k in self.into[i] if k in ways and self.home[self.edges[k].source] == c]
+            x = max(own, default=column.x + column.plan.width / 2)
+            for k in self.into[i]:
+                if (s := self.edges[k].source) in self.ceiling_set:
+                    room = 22.0 + width(self._local(k), TINY, math=True)
+                    x = max(x, self.at[s][0] + self._size(s)[0] / 2 + room + w / 2)
+            # to the right of what stands in its row, and of what has to climb past it to a higher one
+            while True:
+                reach = w / 2 + 8.0
+                at = [left for left, row in upright if row > r and x - reach < left < x + reach]
+                at += [left for left in own if x - reach < left < x - reach + 12.0]
+                at += [
+                    right + 8.0
+                    for row, left, right in placed
+                    if row == r and left - 8.0 < x + reach and x - reach < right
+                ]
+                if not at:
+                    break
+                x = max(at) + reach + 0.1
+            placed.append((r, x - w / 2, x + w / 2))
             y = self.ceiling_y[r]
             self._box(i, x, y)
-            self.exit[i] = (True, x + w / 2, y, y - h / 2)
-        noted: dict[int, int] = {}
+            self.exit[i, False] = (True, x + w / 2, y, y - h / 2)
+        noted: list[Words] = []
         for i in self.ceiling:
             (x, y), (w, h) = self.at[i], self._size(i)
             for k in self.into[i]:
                 source = self.edges[k].source
                 if source in self.ceiling_set:
-                    _, sx, sy, _ = self.exit[source]
+                    _, sx, sy, _ = self.exit[source, False]
                     points = [(sx, sy), (x - w / 2, y)] if sy == y else [
                         (sx, sy), (x - w / 2 - 12, sy), (x - w / 2 - 12, y), (x - w / 2, y)]  # fmt: skip
                     words = self._note(k, sx + 5, sy - 7)
                 else:
-                    path = list(self.top_at[source])
-                    tx, above = path[-1][0], noted.get(source, 0)
-                    words = self._note(k, tx + 5, self.frame_top - 7 - 9 * above)
-                    noted[source] = above + 1
-                    # round the boxes of lower rows, close above the frame
-                    boxes = taken.get(self.home[source], ())
-                    free = tx
-                    for row, left, right in sorted(boxes):
-                        free = right + 2 if row < self.ceiling_row[i] and left < free < right else free
-                    if free != tx:
-                        path += [(tx, self.frame_top - 2), (free, self.frame_top - 2)]
-                    under = self.home[source] == self.column_of[i] and abs(free - x) < w / 2 - 2
-                    points = [*path, (free, y + h / 2)] if under else [*path, (free, y), (x - w / 2, y)]
+                    tx = ways[k][-1][0]
+                    words = self._note(k, tx + 5, self.frame_top - 7)
+                    while words and any(_meet(words[0].box, other.box) for other in noted):
+                        words = (replace(words[0], y=words[0].y - 9.0),)
+                    noted += words
+                    under = self.home[source] == self.column_of[i] and abs(tx - x) < w / 2 - 2
+                    points = [*ways[k], (tx, y + h / 2)] if under else [*ways[k], (tx, y), (x - w / 2, y)]
                 self._wire(k, points, "data", words=words)
 
     # before the steps
 
     def _draw_before(self) -> None:
-        entry_y: dict[int, float] = {}
-        for run in self.corridor[0]:
-            if run.source in self.state:
-                entry_y.setdefault(run.source, self.base - run.y)
-        floor = self.frame_top + 10
-        order = sorted(self.state, key=lambda s: (entry_y.get(s, 0.0), s))
-        chains = {s: [i for i in self.row_of if self._leads_to(i, s)] for s in order}
-        high = {s: max(self._size(i)[1] for i in chains[s]) for s in order}
-        rows = {s: 1 + max(self.row_of[i] for i in chains[s]) - self.row_of[s] for s in order}
-        tall = {s: rows[s] * (high[s] + 6) for s in order}
-        place: dict[int, float] = {}
-        for s in order:
-            place[s] = max(entry_y.get(s, floor), floor + high[s] / 2)
-            floor = place[s] - high[s] / 2 + tall[s]
-        ceiling = self.rail_top - 6
-        for s in reversed(order):  # and up again where the rails leave no room
-            place[s] = min(place[s], ceiling - tall[s] + high[s] / 2)
-            ceiling = place[s] - high[s] / 2
-        for s in order:
-            for i in chains[s]:
-                w, _ = self._size(i)
-                right = self._depth_x(i) if self.depth[i] else self.left_end - 2
-                self._box(i, right - w / 2, place[s] + (self.row_of[i] - self.row_of[s]) * (high[s] + 6))
-        for i in self.before:
-            if i not in self.at:
+        for i, y in self._state_places().items():
+            self._box(i, self.left_end - 2 - self._size(i)[0] / 2, y)
+        low = self.rail_bottom + 6.0
+        top = _MARGIN + (26.0 if self.scene.title else 0.0)
+        for d in range(max(self.depth.values(), default=0) + 1):
+            column = [i for i in self.before if self.depth[i] == d and i not in self.at]
+            wish = {}
+            for i in column:
+                read = [self.at[t][1] for t in self._readers(i) if t in self.at and t in self.depth]
+                wish[i] = sum(read) / len(read) if read else low
+            floor = low if d == 0 else top
+            for i in sorted(column, key=lambda i: (wish[i], i)):
                 w, h = self._size(i)
-                if i in self.rail_y:
-                    self._box(i, self._depth_x(i) - w / 2, self.rail_y[i])
-                else:
-                    floor += h / 2
-                    self._box(i, self._depth_x(i) - w / 2, floor)
-                    floor += h / 2 + 4
+                y = max(wish[i], floor + h / 2)
+                floor = y + h / 2 + 6.0
+                self._box(i, self.head_right + self.depth_right[d] - w / 2, y)
         size = {b.key: b for b in self.scene.boxes}
-        for i in [*self.before, *self.taps]:
-            target = size.get(f"n-{self.keys[i]}")
+        lane: Counter[int] = Counter()
+        climb: dict[int, float] = {}
+        for i in self.before:
+            if self.depth[i]:
+                climb[i] = self.head_right + self.depth_right[self.depth[i]] + 5.0 + 4.0 * (lane[self.depth[i]] % 6)
+                lane[self.depth[i]] += 1
+        for i in self.before:
+            target = size[f"n-{self.keys[i]}"]
             for k in self.into[i]:
-                source = size.get(f"n-{self.keys[self.edges[k].source]}")
-                if i in self.taps or target is None or source is None:
-                    continue
+                origin = self.edges[k].source
+                source = size[f"n-{self.keys[origin]}"]
                 a, b = (source.x + source.width / 2, source.y), (target.x - target.width / 2, target.y)
                 if a[0] >= b[0] - 4:
                     # a parameter that also makes the data: round the left of all, up, and in from below
@@ -848,23 +919,36 @@ class _Builder:
                 elif abs(a[1] - b[1]) < 0.5:
                     points = [a, b]
                 else:
-                    x = b[0] - 9
+                    x = climb.get(origin, b[0] - 9)
                     points = [a, (x, a[1]), (x, b[1]), b]
-                style = self.rail_style.get(self.edges[k].source, "rail r5") if source.shape == "note" else "data"
+                style = self.rail_style.get(origin, "rail r5") if source.shape == "note" else "data"
                 self._wire(k, points, style.replace("rail", "parameter"))
 
-    def _leads_to(self, id: int, state: int) -> bool:
-        seen, todo = set(), [state]
-        while todo:
-            i = todo.pop()
-            if i == id:
-                return True
-            for k in self.into[i]:
-                s = self.edges[k].source
-                if s in self.row_of and s not in seen and s not in self.rail_set:
-                    seen.add(s)
-                    todo.append(s)
-        return False
+    def _state_places(self) -> dict[int, float]:
+        """Return the heights of the first states: where their wires enter the first step, but never on rails."""
+        entry = {r.source: self.base - r.y for r in reversed(self.corridor[0]) if r.source in self.state}
+        tops = [self.base - place + 2.0 for place in self.band_y[1:]]
+        zones = [(a, b) for a, b in zip(
+            [*tops, self.frame_top + 10.0],
+            [self.rail_top - 6.0, *(top - gap - 4.0 for top, gap in zip(tops, self.gaps[1:], strict=True))],
+            strict=True,
+        )]  # fmt: skip
+        inside: dict[int, list[int]] = {}
+        for s in sorted(self.state, key=lambda s: (entry.get(s, 0.0), s)):
+            y = entry.get(s, 0.0)
+            inside.setdefault(min(range(len(zones)), key=lambda z: _outside(y, zones[z])), []).append(s)
+        place: dict[int, float] = {}
+        for z, states in inside.items():
+            floor, ceiling = zones[z]
+            for s in states:
+                h = self._size(s)[1]
+                place[s] = max(entry.get(s, floor), floor + h / 2)
+                floor = place[s] + h / 2 + 6.0
+            for s in reversed(states):  # and up again where the rails leave no room
+                h = self._size(s)[1]
+                place[s] = min(place[s], ceiling - h / 2)
+                ceiling = place[s] - h / 2 - 6.0
+        return place
 
     # between the steps
 
@@ -877,7 +961,8 @@ class _Builder:
             right = left + self._corridor_width(index)
             ends: _Ends = {}
             for run in runs:
-                ends.setdefault(run.wire, []).append((self._start_y(run), self._end_y(run)))
+                across = (self._start_y(run), self._end_y(run))
+                ends.setdefault(run.wire, []).append(across[::-1] if run.leftward else across)
             movers = [w for w, spans in ends.items() if any(abs(a - b) > 0.5 for a, b in spans)]
             first = right - 9.0 * len(movers)
             slot = {w: first + 9.0 * k for k, w in enumerate(_best_slots(movers, ends))}
@@ -896,7 +981,8 @@ class _Builder:
                 if text and index and run.wire not in labelled:
                     labelled.add(run.wire)
                     style = f"w {self._run_style(run)}"
-                    self.scene.words.append(Words(text, left + 5, y1 - 7, SMALL + 1, "oblique", "start", style))
+                    y = (y2 if run.leftward else y1) - 7
+                    self.scene.words.append(Words(text, left + 5, y, SMALL + 1, "oblique", "start", style))
 
     def _column_width(self, index: int) -> float:
         column = self.columns[index]
@@ -923,6 +1009,11 @@ class _Builder:
     def _draw_run(self, run: _Run, y1: float, y2: float, x: float | None, hops: list[Point]) -> None:
         start = self._start_points(run)
         style = self._run_style(run)
+        if run.over and x is not None and x < start[0][0] + 6.0:
+            # a box above the steps that reaches beyond the way down: out at its left side, or from below
+            (cx, cy), (w, h) = self.at[run.source], self._size(run.source)
+            start = [(cx - w / 2, cy)] if x < cx - w / 2 - 4 else [(x, cy + h / 2)]
+            y1 = start[0][1]
         for k, tx in run.ends:
             tx += self.columns[run.index].x
             points = [*start]
@@ -934,19 +1025,20 @@ class _Builder:
                 points += [(x, y1), (x, y2)]
             if run.side:
                 points.append((tx, y2))
-                words = self._note(k, tx - 14, y2 - 7, anchor="end")
+                # under its line: what the line carries is called above it
+                words = self._note(k, tx + 14, y2 + 7) if run.leftward else self._note(k, tx - 14, y2 + 7, anchor="end")
             else:
                 target = self.edges[k].target
                 bottom = self.at[target][1] + self.sized[target][1] / 2
                 points += [(tx, y2), (tx, bottom)]
                 if len(run.ends) > 1:
                     self.scene.dots.append((tx, y2, style))
-                words = self._note(k, tx - 4, y2 - 7, anchor="end")
+                words = self._note(k, tx + 4, y2 - 7) if run.leftward else self._note(k, tx - 4, y2 - 7, anchor="end")
             self._wire(k, points, style, hops=hops, words=words)
 
     def _start_points(self, run: _Run) -> list[Point]:
-        if run.source in self.exit:
-            right, x, y, top = self.exit[run.source]
+        if (run.source, run.leftward) in self.exit:
+            right, x, y, top = self.exit[run.source, run.leftward]
             wires = self.fold_wires.get(run.source, [])
             if len(wires) > 1:
                 y += 24.0 * (wires.index(run.carried) - (len(wires) - 1) / 2)
@@ -995,10 +1087,10 @@ class _Builder:
             ]
         if any(style == "delay" for *_, style in scene.dots):
             entries.append(("delay", "delay", "one step later"))
-        styles = {b.style.split()[0] for b in scene.boxes}
+        styles = {word for b in scene.boxes for word in b.style.split()}
+        gates = {gate_style(n.gate) for n in self.view.nodes}
         for gate in ("forget", "input", "cell", "output", "reset", "update", "new"):
-            gated = any(n.gate == gate for n in self.view.nodes)
-            if gate in styles and gated:
+            if gate in styles and gate in gates:
                 entries.append(("box", gate, f"{gate} gate"))
         notes = []
         if "shape" in self.show:
@@ -1043,11 +1135,24 @@ class _Run:
         return (self.source, self.carried)
 
     @property
+    def leftward(self) -> bool:
+        """Whether it comes from the next step: the way of a layer that reads backwards."""
+        return self.origin == self.index + 1 and not self.leaving
+
+    @property
     def far(self) -> bool:
         """Whether it passes below other steps on its way."""
         return self.leaving or not (
-            self.over or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0)
+            self.over or self.leftward or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0)
         )
+
+
+def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _outside(y: float, zone: tuple[float, float]) -> float:
+    return max(zone[0] - y, y - zone[1], 0.0)
 
 
 def _figure(node: ViewNode, summary: Summary, one: str, many: str) -> str:

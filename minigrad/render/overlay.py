@@ -96,8 +96,10 @@ def beside(points: Sequence[Point], by: float, square: bool = True) -> list[Poin
         before, after = normals[max(k - 1, 0)], normals[min(k, len(normals) - 1)]
         if k in (0, len(clean) - 1):
             nx, ny = after if k == 0 else before
-            along_side = square and abs(ny) > abs(nx)
-            moved.append((x, y + math.copysign(by, ny)) if along_side else (x + math.copysign(by, nx), y))
+            if square and abs(nx) < 0.02 * by:
+                moved.append((x, y + math.copysign(by, ny)))
+            else:  # where the line beside it meets the same edge
+                moved.append((x + math.copysign(min(by * by / max(abs(nx), 0.01), 5 * by), nx), y))
             continue
         bend = 1 + (before[0] * after[0] + before[1] * after[1]) / by**2
         if bend < 0.2:  # it turns round: no point is beside both parts

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 RISER = 7.0
 """Pixels between two parameter lines that climb to the same box."""
@@ -27,6 +28,7 @@ class Cell:
     width: float
     height: float
     hint: tuple[float, ...] = ()
+    band: int = -1
     margin: float = 0.0
     """Room that it needs at both sides, for lines that lead from it back to it."""
 
@@ -44,17 +46,22 @@ class Link:
 class Problem:
     """One step, by local numbers: equal problems get the same plan.
 
-    `risers` are (target, how many parameter lines, pixels between them), `entries` are (wire, target, whether
-    it would enter from the left) of what comes from earlier steps, `tops` are the boxes whose result leaves
-    through the ceiling, `outs` those whose result goes to other steps.
+    `risers` are (target, how many parameter lines, pixels between them, from the gap below which band). `entries` are
+    (wire, target, whether it would enter at the side, whether it comes from the right) of what comes from other steps.
+    `tops` are the boxes whose result leaves through the ceiling, `outs` those whose result goes to other steps, and
+    whether to the left one.
+
+    Boxes of a higher band (a layer, a direction) stand above those of lower ones, with a gap of `gaps[band]` pixels
+    below, for the parameters of that band.
     """
 
     cells: tuple[Cell, ...]
     links: tuple[Link, ...]
-    risers: tuple[tuple[int, int, float], ...] = ()
-    entries: tuple[tuple[int, int, bool], ...] = ()
+    risers: tuple[tuple[int, int, float, int], ...] = ()
+    entries: tuple[tuple[int, int, bool, bool], ...] = ()
     tops: tuple[int, ...] = ()
-    outs: tuple[int, ...] = ()
+    outs: tuple[tuple[int, bool], ...] = ()
+    gaps: tuple[float, ...] = ()
 
 
 @dataclass
@@ -70,8 +77,35 @@ class Plan:
     risers: dict[int, list[tuple[float, float]]]
     entries: dict[tuple[int, int], tuple[bool, float, float]]
     tops: dict[int, list[tuple[float, float]]]
-    exits: dict[int, tuple[bool, float]]
+    exits: dict[tuple[int, bool], tuple[bool, float]]
+    bands: tuple[float, ...] = ()
+    """Where the gap below each band begins."""
     who: str = "own"
+
+    def stretched(self, bands: Sequence[float]) -> Plan:
+        """Return the plan with its bands moved up to these heights; what leads from one to the next grows longer."""
+        shifts = [new - old for new, old in zip(bands, self.bands, strict=True)]
+        if not any(shifts):
+            return self
+
+        def up(y: float) -> float:
+            return y + max((s for old, s in zip(self.bands, shifts, strict=True) if y >= old - 0.01), default=0.0)
+
+        def line(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+            return [(x, up(y)) for x, y in points]
+
+        return replace(
+            self,
+            height=up(self.height),
+            centre=line(self.centre),
+            routes=[line(route) for route in self.routes],
+            labels={k: (x, up(y)) for k, (x, y) in self.labels.items()},
+            risers={k: line(way) for k, way in self.risers.items()},
+            entries={k: (side, up(y), x) for k, (side, y, x) in self.entries.items()},
+            tops={k: line(way) for k, way in self.tops.items()},
+            exits={k: (side, up(y)) for k, (side, y) in self.exits.items()},
+            bands=tuple(bands),
+        )
 
 
 @dataclass
@@ -107,17 +141,17 @@ Arrange = Callable[[Layers], tuple[str, list[float]] | None]
 
 def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
     """Return the plan of one step; `arrange` orders the ranks, our own barycentre sweeps do if it is None."""
-    rank = _ranks(problem)
+    rank, base = _ranks(problem)
     layers = Layers()
     top = max(rank, default=0)
     for i, cell in enumerate(problem.cells):
         layers.add(rank[i], cell.width, cell.height, _PAD + cell.margin)
     while len(layers.rows) <= top:
         layers.rows.append([])
-    chains, label_item = _cut_links(problem, rank, layers)
+    chains, label_item = _cut_links(problem, rank, base, layers)
     riser_chain = {}
-    for target, count, pitch in problem.risers:
-        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, 5.0) for r in range(rank[target])]
+    for target, count, pitch, band in problem.risers:
+        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, 5.0) for r in range(base[band], rank[target])]
         riser_chain[target] = chain
         _tie(layers, [*chain, target], 12.0)
     top_chain = {}
@@ -137,44 +171,69 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
             row.sort(key=lambda i: (guess[i], i))
     else:
         _sweep(problem, layers)
-    return _finish(problem, rank, layers, chains, label_item, riser_chain, top_chain, guess, who)
+    return _finish(problem, rank, base, layers, chains, label_item, riser_chain, top_chain, guess, who)
 
 
-def _ranks(problem: Problem) -> list[int]:
+def _ranks(problem: Problem) -> tuple[list[int], list[int]]:
+    """Return the rank of every box, and the lowest rank of every band."""
     count = len(problem.cells)
     above: list[list[Link]] = [[] for _ in range(count)]
     below: list[list[Link]] = [[] for _ in range(count)]
     for link in problem.links:
         above[link.source].append(link)
         below[link.target].append(link)
+    band = [cell.band for cell in problem.cells]
+    base = [0] * max(len(problem.gaps), 1)
     rank = [0] * count
-    for i in range(count):  # cells come in creation order, which is a topological order
-        rank[i] = max((rank[e.source] + _span(e) for e in below[i]), default=0)
+
+    def settle() -> None:
+        for i in range(count):  # cells come in creation order, which is a topological order
+            rank[i] = max((rank[e.source] + _span(e) for e in below[i]), default=0)
+            rank[i] = max(rank[i], base[band[i]] if band[i] >= 0 else 0)
+
+    settle()
+    for b in range(1, len(base)):
+        base[b] = 1 + max((rank[i] for i in range(count) if 0 <= band[i] < b), default=-1)
+        settle()
     for i in reversed(range(count)):
         if not below[i] and above[i]:
             rank[i] = min(rank[e.target] - _span(e) for e in above[i])
     low = min(rank, default=0)
-    return [r - low for r in rank]
+    return [r - low for r in rank], [max(b - low, 0) for b in base]
 
 
 def _span(link: Link) -> int:
     return 2 if link.label else 1
 
 
-def _cut_links(problem: Problem, rank: list[int], layers: Layers) -> tuple[list[list[int]], dict[int, int]]:
+def _cut_links(
+    problem: Problem, rank: list[int], base: list[int], layers: Layers
+) -> tuple[list[list[int]], dict[int, int]]:
     chains = []
     label_item = {}
+    # lines from one box to several of a higher band are one line as far as that band
+    trunks: dict[tuple[int, int, int], int] = {}
+    tied: set[int] = set()
     for k, link in enumerate(problem.links):
-        chain = []
+        chain: list[int] = []
+        band = problem.cells[link.target].band
+        shared = base[band] if band > 0 else 0
         for r in range(rank[link.source] + 1, rank[link.target]):
-            if link.label and r == rank[link.target] - 1:
+            if r < shared and not (link.label and r == rank[link.target] - 1):
+                trunk = (link.source, band, r)
+                if trunk not in trunks:
+                    trunks[trunk] = layers.add(r, 0.0, 0.0, _PAD_LINE)
+                item = trunks[trunk]
+            elif link.label and r == rank[link.target] - 1:
                 item = layers.add(r, link.label[0], link.label[1], 2.0)
                 label_item[k] = item
             else:
                 item = layers.add(r, 0.0, 0.0, _PAD_LINE)
             chain.append(item)
         chains.append(chain)
-        _tie(layers, [link.source, *chain, link.target], 1.0 if not chain else 3.0)
+        known = sum(item in tied for item in chain)  # a trunk is tied by the first link that takes it
+        tied.update(chain)
+        _tie(layers, [link.source, *chain, link.target][known:], 1.0 if not chain else 3.0)
     return chains, label_item
 
 
@@ -225,7 +284,8 @@ def _sweep(problem: Problem, layers: Layers) -> None:
     for a, b, _ in layers.links:
         up[a].append(b)
         down[b].append(a)
-    from_left = {t for _, t, side in problem.entries if side}
+    from_left = {t for _, t, side, right in problem.entries if side and not right}
+    from_right = {t for _, t, side, right in problem.entries if side and right}
     place = [0.0] * len(layers.row)
 
     def number(row: list[int]) -> None:
@@ -245,7 +305,9 @@ def _sweep(problem: Problem, layers: Layers) -> None:
             wish = {}
             for k, i in enumerate(row):
                 centre = sum(place[j] for j in near[i]) / len(near[i]) if near[i] else float(k)
-                wish[i] = -1.0 if i in from_left and turn % 2 == 0 else centre
+                wish[i] = centre
+                if turn % 2 == 0 and i in from_left | from_right:
+                    wish[i] = -1.0 if i in from_left else 1e6
             row.sort(key=lambda i: wish[i])
             number(row)
             _swap_neighbours(row, near, place)
@@ -281,6 +343,7 @@ def _crossings(layers: Layers, up: list[list[int]]) -> int:
 def _finish(
     problem: Problem,
     rank: list[int],
+    base: list[int],
     layers: Layers,
     chains: list[list[int]],
     label_item: dict[int, int],
@@ -300,19 +363,19 @@ def _finish(
         others = row[order[i] + 1 :] if right else row[: order[i]]
         return all(j >= count for j in others)
 
-    left_entry = [(w, t) for w, t, side in problem.entries if side and open_side(t, False)]
+    beside = [(w, t, right) for w, t, side, right in problem.entries if side and open_side(t, right)]
     # ports along the bottom of each box, in the order of where their lines come from
     ports: dict[int, list[tuple[float, int, str, int, float]]] = {i: [] for i in range(count)}
     for k, link in enumerate(problem.links):
         previous = chains[k][-1] if chains[k] else link.source
         ports[link.target].append((order[previous], k, "link", k, 10.0))
-    for target, lines, pitch in problem.risers:
+    for target, lines, pitch, _ in problem.risers:
         chain = riser_chain[target]
         at = order[chain[-1]] if chain else 0.0
         ports[target].append((at, -1, "riser", target, max(lines - 1, 0) * pitch + 8.0))
-    for w, t, _ in problem.entries:
-        if (w, t) not in left_entry:
-            ports[t].append((-1.0, w, "entry", w, TAP))
+    for w, t, _, right in problem.entries:
+        if (w, t, right) not in beside:
+            ports[t].append((1e6 if right else -1.0, w, "entry", w, TAP))
     offset: dict[tuple[str, int, int], float] = {}
     for i, slots in ports.items():
         slots.sort(key=lambda s: s[:2])
@@ -338,9 +401,12 @@ def _finish(
             x[target] += place - port
     for source, chain in top_chain.items():
         _straighten(layers, order, x, chain, [x[source]])
+    uses = Counter(item for chain in chains for item in chain)
     for k, link in enumerate(problem.links):
         port = x[link.target] + offset["link", k, link.target]
-        _straighten(layers, order, x, chains[k], [port, x[link.source]])
+        trunk = [item for item in chains[k] if uses[item] > 1]
+        _straighten(layers, order, x, trunk, [x[link.source]])
+        _straighten(layers, order, x, chains[k][len(trunk) :], [port, x[link.source]])
     margin = [cell.margin for cell in problem.cells] + [0.0] * (len(x) - count)
     left = min((x[i] - layers.width[i] / 2 - margin[i] for i in range(len(x))), default=0.0)
     x = [v - left for v in x]
@@ -348,8 +414,8 @@ def _finish(
 
     # rows from the bottom up; a gap is as high as its lanes and its slanted lines need
     lanes: dict[int, list[int]] = {}
-    for w, t, _ in problem.entries:
-        if (w, t) not in left_entry and w not in lanes.setdefault(rank[t], []):
+    for w, t, _, right in problem.entries:
+        if (w, t, right) not in beside and w not in lanes.setdefault(rank[t], []):
             lanes[rank[t]].append(w)
     reach = [0.0] * (len(layers.rows) + 1)
     for a, b, _ in layers.links:
@@ -359,12 +425,20 @@ def _finish(
     high: list[float] = []
     y = 0.0
     texts = frozenset(label_item.values())
+    bands = [0.0] * len(problem.gaps)
+    starts: dict[int, list[int]] = {}
+    for b in range(1, len(problem.gaps)):
+        starts.setdefault(base[b], []).append(b)
     for r, row in enumerate(layers.rows):
         gap = 0.0 if r == 0 else _GAP + min(0.14 * reach[r], 46.0)
         if r and (texts.intersection(row) or texts.intersection(layers.rows[r - 1])):
             gap = 9.0 + min(0.1 * reach[r], 30.0)
         if lanes.get(r):
             gap = (gap if r else 4.0) + _LANE * len(lanes[r]) + 5.0
+        for b in starts.get(r, ()):
+            y += _GAP / 2
+            bands[b] = y
+            y += problem.gaps[b]
         y += gap
         low.append(y)
         y += max((layers.height[i] for i in row), default=0.0)
@@ -390,10 +464,14 @@ def _finish(
         for k, e in enumerate(problem.links)
     ]
     labels = {k: (x[i], (low[layers.row[i]] + high[layers.row[i]]) / 2) for k, i in label_item.items()}
+    from_band = {t: band for t, _, _, band in problem.risers}
     risers = {
         t: _slim(
             [
-                (through(c)[0][0] if c else x[t] + offset["riser", t, t], 0.0),
+                (
+                    through(c)[0][0] if c else x[t] + offset["riser", t, t],
+                    bands[from_band[t]] + problem.gaps[from_band[t]] if from_band[t] else 0.0,
+                ),
                 *through(c),
                 *bottom(t, "riser", t),
             ]
@@ -401,12 +479,13 @@ def _finish(
         for t, c in riser_chain.items()
     }
     entries = {}
-    for w, t, _ in problem.entries:
-        if (w, t) in left_entry:
-            others = [v for v, u in left_entry if u == t]
+    for w, t, _, right in problem.entries:
+        if (w, t, right) in beside:
+            others = [v for v, u, r in beside if u == t and r == right]
             room = min(24.0, (problem.cells[t].height - 8) / max(len(others) - 1, 1))
             shift = room * (others.index(w) - (len(others) - 1) / 2)
-            entries[w, t] = (True, centre[t][1] - shift, x[t] - problem.cells[t].width / 2)
+            half = problem.cells[t].width / 2
+            entries[w, t] = (True, centre[t][1] - shift, x[t] + (half if right else -half))
         else:
             lane = low[rank[t]] - 11.0 - _LANE * lanes[rank[t]].index(w)
             entries[w, t] = (False, lane, x[t] + offset["entry", w, t])
@@ -414,15 +493,15 @@ def _finish(
         s: _slim([*start(s), *through(c), ((through(c)[-1] if c else start(s)[-1])[0], y)])
         for s, c in top_chain.items()
     }
-    exits: dict[int, tuple[bool, float]] = {}
+    exits: dict[tuple[int, bool], tuple[bool, float]] = {}
     above: dict[int, int] = {}
-    for i in problem.outs:
-        if open_side(i, True):
-            exits[i] = (True, centre[i][1])
+    for i, leftwards in problem.outs:
+        if open_side(i, not leftwards):
+            exits[i, leftwards] = (True, centre[i][1])
         else:
             above[rank[i]] = above.get(rank[i], 0) + 1
-            exits[i] = (False, high[rank[i]] + 2.0 + 5.0 * above[rank[i]])
-    return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, who)
+            exits[i, leftwards] = (False, high[rank[i]] + 2.0 + 5.0 * above[rank[i]])
+    return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, tuple(bands), who)
 
 
 def _coordinates(layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None) -> list[float]:

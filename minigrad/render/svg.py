@@ -44,12 +44,7 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts.append('</g><g class="edges">')
     parts += [_wire(wire) for wire in scene.wires]
     parts.append('</g><g class="dots">')
-    for cx, cy, style in dict.fromkeys((_n(x), _n(y), style) for x, y, style in scene.dots):
-        if style == "delay":
-            x, y = _n(float(cx) - 4), _n(float(cy) - 4)
-            parts.append(f'<rect class="delay" x="{x}" y="{y}" width="8" height="8"/>')
-        else:
-            parts.append(f'<circle class="dot {style}" cx="{cx}" cy="{cy}" r="2.2"/>')
+    parts += dict.fromkeys(_dot(*dot) for dot in scene.dots)
     parts.append('</g><g class="nodes">')
     parts += [_box(box) for box in scene.boxes]
     parts.append('</g><g class="words">')
@@ -117,6 +112,12 @@ def _wire(wire: Wire) -> str:
         + f"><title>{escape(wire.title)}</title></path>"
         + (_slashes(wire) if "cut" in wire.style.split() else "")
     )
+
+
+def _dot(x: float, y: float, style: str) -> str:
+    if style == "delay":
+        return f'<rect class="delay" x="{_n(x - 4)}" y="{_n(y - 4)}" width="8" height="8"/>'
+    return f'<circle class="dot {style}" cx="{_n(x)}" cy="{_n(y)}" r="2.2"/>'
 
 
 def _slashes(wire: Wire) -> str:
