@@ -23,7 +23,7 @@ SOURCES := setup.py $(wildcard minigrad/*.pyx minigrad/*.pxd minigrad/kernels/*.
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test browser lint bench docs build dist clean distclean
+.PHONY: help demo test browser lint bench docs gallery build dist clean distclean
 
 help:
 	@echo "make demo            train a character LSTM and draw its unrolled graph"
@@ -32,6 +32,7 @@ help:
 	@echo "make lint            style and type checks"
 	@echo "make bench           speed beside NumPy, PyTorch, autograd and MyGrad"
 	@echo "make docs            the documentation, into docs/_build/html"
+	@echo "make gallery         every kind of picture, and docs/gallery.md, which shows them"
 	@echo "make build           the extensions, in place; MINIGRAD_DEBUG=1 with every check on"
 	@echo "make dist            source archive and wheel, into dist/"
 	@echo "make clean           remove what was built; make distclean removes $(VENV) too"
@@ -61,9 +62,12 @@ lint: $(BUILT) $(STAMPS)/with-lint
 bench: $(BUILT) $(STAMPS)/with-bench
 	@$(BENCH)
 
-docs: $(BUILT) $(STAMPS)/with-docs
+docs: $(STAMPS)/with-docs gallery
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+gallery: $(BUILT) $(STAMPS)/with-render
+	@$(PY) docs/gallery.py
 
 build: $(BUILT)
 
@@ -72,7 +76,7 @@ dist: $(STAMPS)/tools
 	@$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist "$$(ls -t dist/*.tar.gz | head -n 1)"
 
 clean:
-	@rm -rf build dist docs/_build *.egg-info minigrad/*.so minigrad/kernels/generated $(STAMPS)/built-*
+	@rm -rf build dist docs/_build docs/gallery docs/gallery.md *.egg-info minigrad/*.so minigrad/kernels/generated $(STAMPS)/built-*
 	@rm -rf .coverage htmlcov .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find minigrad tests docs examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -283,7 +283,7 @@ def view_of(
                 scope=scope,
                 time=node.time,
                 step=node.time if node.kind == "op" else None,
-                gate=_gate(scope),
+                gate=_gate(scope) if node.kind == "op" else None,  # a leaf lies where it was first used
                 shape=tuple(int(n) for n in node.shape),
                 dtype=str(node.dtype),
                 equation=node.equation or "",

@@ -1,0 +1,203 @@
+"""Draw the gallery: `make gallery` writes docs/gallery.md and its pictures, each one by the command below it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from minigrad.cli import render_graph_main
+from minigrad.nn.units import VARIANTS
+from minigrad.render import STYLES, THEMES
+
+HERE = Path(__file__).parent
+FOLDER = "gallery"
+CHARTS = tuple(style for style in STYLES if style in ("circuit", "odyssey"))
+
+
+class Picture(NamedTuple):
+    """One picture: the words below it and the command that draws it, without its ``-o``."""
+
+    name: str
+    words: str
+    options: str
+    ending: str = "svg"
+
+    @property
+    def file(self) -> str:
+        """Where it lies, as the page sees it."""
+        return f"{FOLDER}/{self.name}.{self.ending}"
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command after its name."""
+        return [*shlex.split(self.options), "-o", self.file]
+
+
+def variants(style: str, theme: str) -> Iterator[Picture]:
+    """Yield the nine variants of the LSTM in one style and theme."""
+    for variant, words in VARIANTS.items():
+        peepholes = "" if variant == "NP" else " --peepholes diagonal"
+        options = f"lstm --text ab --steps 2 --hidden 3 --variant {variant}{peepholes} --style {style} --theme {theme}"
+        yield Picture(f"lstm-{variant}-{style}-{theme}", f"{variant}: {words or 'vanilla'}.", options)
+
+
+def sections() -> Iterator[tuple[str, list[Picture]]]:
+    """Yield the page's sections in order: a title, and its pictures."""
+    yield (
+        "Networks",
+        [
+            Picture("rnn", "A simple recurrent network.", "rnn --text abc --hidden 5"),
+            Picture("gru", "A GRU.", "gru --text abc --hidden 5"),
+            Picture("lstm", "An LSTM.", "lstm --text abc --hidden 5"),
+            Picture("stacked", "Two layers.", "lstm --text ab --layers 2 --hidden 5"),
+            Picture("bidirectional", "Both directions.", "rnn --text abc --bidirectional --hidden 5"),
+            Picture("adder", "Two numbers are added bit by bit.", "adder --text 1+2 --steps 3 --hidden 5"),
+        ],
+    )
+    yield (
+        "Blocks",
+        [
+            Picture("unrolled", "One block a step.", "lstm --text hello --style unrolled"),
+            Picture("unrolled-stacked", "Three layers.", "gru --text hello --layers 3 --style unrolled"),
+            Picture(
+                "unrolled-both", "Two layers, both directions.",
+                "lstm --text abc --layers 2 --bidirectional --style unrolled",
+            ),
+            Picture("rolled", "One block and its loops.", "lstm --text hello --style rolled"),
+            Picture("rolled-stacked", "Two layers.", "gru --text hello --layers 2 --style rolled"),
+            Picture("rolled-both", "Both directions.", "rnn --text hello --bidirectional --style rolled"),
+        ],
+    )  # fmt: skip
+    if CHARTS:
+        yield (
+            "Charts of one block",
+            [
+                *(
+                    Picture(f"{style}-values", f"An LSTM, {style}, with what one step computed.",
+                            f"lstm --text ab --hidden 3 --peepholes diagonal --style {style} --show shape,value,grad")
+                    for style in CHARTS
+                ),
+                *(
+                    Picture(f"{cell}-circuit", f"{cell.upper()}.", f"{cell} --text ab --hidden 3 --style circuit")
+                    for cell in ("rnn", "gru")
+                    if "circuit" in CHARTS
+                ),
+            ],
+        )  # fmt: skip
+    yield (
+        "Numbers",
+        [
+            Picture("values", "Values and gradients.", "lstm --text ab --hidden 3 --show shape,value,grad"),
+            Picture("local", "Local derivatives, ∂⁺, on the edges.", "gru --text ab --hidden 3 --show shape,local"),
+            Picture("gain", "How much each edge can stretch a gradient.", "rnn --text abc --hidden 3 --show gain"),
+            Picture("flow", "The gradient that each edge carries.", "rnn --text abc --hidden 3 --show flow"),
+            Picture("flow-width", "The same, as width.", "lstm --text ab --hidden 3 --flow width"),
+            Picture("flow-color", "The same, as colour.", "gru --text ab --hidden 3 --flow color"),
+        ],
+    )
+    yield (
+        "Forward and backward",
+        [
+            Picture("backward", "The reverse sweep on the same picture.", "rnn --text abc --hidden 3 --backward"),
+            Picture("backward-lstm", "An LSTM's.", "lstm --text ab --hidden 3 --backward --theme dark"),
+            Picture("backward-blocks", "Between blocks.", "lstm --text hello --style unrolled --backward"),
+            Picture("backward-rolled", "Through the loop.", "gru --text hello --style rolled --backward"),
+        ],
+    )
+    yield (
+        "Routes",
+        [
+            Picture(
+                "route-time", "All routes from the loss to the recurrent weights, and what leaves through each step.",
+                'lstm --text abc --hidden 3 --highlight "loss -> weight_hh_l0 by time"',
+            ),
+            Picture(
+                "route-top", "The two strongest routes from one state to another.",
+                'gru --text abc --hidden 3 --highlight "h[2] -> h[0] top 2"',
+            ),
+            Picture(
+                "route-blocks", "The same between blocks.",
+                'lstm --text hello --style unrolled --highlight "loss -> weight_hh_l0 by time"',
+            ),
+        ],
+    )  # fmt: skip
+    yield (
+        "Folded",
+        [
+            Picture("fold-itself", "A thousand steps fold by themselves.", "lstm --text hello --steps 1000"),
+            Picture("fold-time", "Seven steps, folded over time.", "rnn --text hello --steps 7 --fold time"),
+            Picture("fold-gate", "Each gate in a box.", "lstm --text abc --fold gate"),
+            Picture("fold-layer", "Each layer in a box.", "gru --text abc --layers 2 --fold layer"),
+        ],
+    )
+    for style in STYLES:
+        for theme in THEMES:
+            yield f"The nine variants: {style}, {theme}", list(variants(style, theme))
+    yield (
+        "Text",
+        [
+            Picture("terminal", "For a terminal.", "lstm --text abc --show shape,value,grad", "txt"),
+            Picture("ascii", "For one without Unicode.", "gru --text ab --layers 2 --format ascii", "txt"),
+            Picture("mermaid", "For pages that draw Mermaid.", "rnn --text ab --style unrolled", "mmd"),
+        ],
+    )
+
+
+def draw(picture: Picture) -> None:
+    """Draw one picture below the working directory.
+
+    Raises:
+        RuntimeError: its command fails.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = render_graph_main(picture.command)
+    if status:
+        raise RuntimeError(f"render-graph {shlex.join(picture.command)}: {said.getvalue()}")
+
+
+def page() -> str:
+    """Return the page, once its pictures are drawn."""
+    parts = [
+        "# Gallery",
+        "What `minigrad render-graph` draws; below each picture stands the command. "
+        "[A click](#gallery) on a picture shows it in its own size.",
+    ]
+    for title, pictures in sections():
+        parts.append(f"## {title}")
+        for picture in pictures:
+            command = f"render-graph {picture.options}"
+            if picture.ending == "svg":
+                parts.append(
+                    f"```{{figure}} {picture.file}\n:width: 100%\n:loading: lazy\n:alt: {picture.words}\n\n"
+                    f"{picture.words} `{command}`\n```"
+                )
+            else:
+                text = Path(picture.file).read_text(encoding="utf-8").rstrip()
+                parts.append(f"{picture.words} `{command}`\n\n```text\n{text}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Draw everything and write the page."""
+    os.chdir(HERE)
+    Path(FOLDER).mkdir(exist_ok=True)
+    pictures = [picture for _, listed in sections() for picture in listed]
+    for picture in pictures:
+        draw(picture)
+    wanted = {Path(picture.file) for picture in pictures}
+    for stale in set(Path(FOLDER).iterdir()) - wanted:
+        stale.unlink()
+    Path("gallery.md").write_text(page(), encoding="utf-8")
+    size = sum(file.stat().st_size for file in wanted)
+    print(f"docs/gallery.md: {len(pictures)} pictures, {size / 1e6:.1f} MB", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
