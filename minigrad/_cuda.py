@@ -23,6 +23,7 @@ import numpy as np
 
 from . import formula
 from ._core import data_of, here, tensor
+from ._cuda_recurrent import CudaDevice, layer_kernels
 from .backend import DEVICES, ArrayLane, is_basic
 from .errors import DeviceError
 from .op import LANES, PAGE, Op, Update
@@ -438,7 +439,7 @@ class CudaLane(ArrayLane):
     def __init__(self, page: Any) -> None:
         super().__init__(cupy, "cuda")
         self.kernels = {op.name: ElementwiseKernel(op) for op in page if op.kind == "elementwise"}
-        self.kernels.update(matmul=MatmulKernel(), affine=AffineKernel())
+        self.kernels.update(matmul=MatmulKernel(), affine=AffineKernel(), **layer_kernels(CudaDevice(cupy)))
         self.updates = {name: UpdateKernel(self, update) for name, update in page.updates.items()}
         self.jobs: list[Job] = []
         self.collecting = False

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from cuda_serial import SerialDevice
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 REFUSAL = (
@@ -163,6 +164,9 @@ class ndarray:  # noqa: N801  CuPy's name
 
     def copy(self) -> Any:
         return _wrapped(self.held.copy())
+
+    def swapaxes(self, a: int, b: int) -> Any:
+        return self._view(self.held.swapaxes(a, b))
 
     def fill(self, value: Any) -> None:
         self.held.fill(_plain(value))
@@ -688,18 +692,32 @@ def _module() -> types.ModuleType:
 MODULE = _module()
 
 
+class Steps(SerialDevice):
+    """The device of recurrent layers, on the stand-in's arrays."""
+
+    def __init__(self, xp: Any) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        super().__init__(Path(self.folder.name))
+        self.xp = xp
+
+    def address(self, array: Any) -> int:
+        assert array.flags.c_contiguous
+        return array.data.ptr
+
+
 @contextmanager
 def pretended() -> Iterator[types.ModuleType]:
     """Let ``import cupy`` find the stand-in, and minigrad a GPU, while the block runs."""
-    from minigrad import backend
+    from minigrad import _cuda_recurrent, backend
     from minigrad.op import LANES, PAGE
 
     if shutil.which("g++") is None:
         raise RuntimeError("the stand-in for CuPy compiles kernels with g++")
     kept = {name: sys.modules.get(name) for name in ("cupy", "minigrad._cuda")}
-    lane = backend.DEVICES.pop("cuda", None)
+    lane, device = backend.DEVICES.pop("cuda", None), _cuda_recurrent.CudaDevice
     sys.modules.pop("minigrad._cuda", None)
     sys.modules["cupy"] = MODULE
+    _cuda_recurrent.CudaDevice = Steps
     try:
         cuda = backend.lane_for_device("cuda")
         for source in sys.modules["minigrad._cuda"].elementwise_sources(PAGE):  # all of them compile at once
@@ -709,6 +727,7 @@ def pretended() -> Iterator[types.ModuleType]:
     finally:
         LANES.pop(ndarray, None)
         backend.DEVICES.pop("cuda", None)
+        _cuda_recurrent.CudaDevice = device
         if lane is not None:
             backend.DEVICES["cuda"] = lane
         for name, module in kept.items():

@@ -14,13 +14,29 @@ from minigrad import _core, backend
 
 Function = Callable[..., Any]
 LANES = ("compiled", "array")
+_device = ["cpu"]
 
 
 @contextmanager
 def lane(name: str) -> Iterator[None]:
-    """Run operations on one lane: "compiled" is how users run, "array" is every formula over NumPy."""
-    with backend.compiled_lane(name == "compiled"):
-        yield
+    """Run operations on one lane: "compiled" is how users run, "array" is every formula over NumPy, else a device."""
+    before, _device[0] = _device[0], "cpu" if name in LANES else name
+    try:
+        with backend.compiled_lane(name != "array"):
+            yield
+    finally:
+        _device[0] = before
+
+
+def tensor(x: Any, **options: Any) -> Any:
+    """Make a tensor where the lane computes."""
+    return mg.tensor(x, device=_device[0], **options)
+
+
+def host(x: Any) -> Array:
+    """Return the values of a tensor, of an array of any lane, or of a number."""
+    found: Array = backend.host(_core.data_of(x))
+    return found
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -57,7 +73,7 @@ def outputs_of(value: Any) -> list[Any]:
 
 
 def vector(parts: Sequence[Any]) -> Array:
-    return np.concatenate([np.zeros(0), *(np.ravel(_core.data_of(part)) for part in parts)])
+    return np.concatenate([np.zeros(0), *(np.ravel(host(part)) for part in parts)])
 
 
 def numeric_jacobian(f: Function, xs: Sequence[Array]) -> Array:
@@ -69,7 +85,7 @@ def numeric_jacobian(f: Function, xs: Sequence[Array]) -> Array:
             for steps, factor in STENCIL:
                 moved = x.copy()
                 moved.flat[place] += steps * STEP
-                values = [mg.tensor(moved if j == k else other) for j, other in enumerate(xs)]
+                values = [tensor(moved if j == k else other) for j, other in enumerate(xs)]
                 column = column + factor / STEP * vector(outputs_of(f(*values)))
             columns.append(column)
     return np.stack(columns, axis=1)
@@ -79,14 +95,14 @@ def numeric_jacobian(f: Function, xs: Sequence[Array]) -> Array:
 
 
 def leaves(xs: Sequence[Array]) -> list[Any]:
-    return [mg.tensor(x, requires_grad=True) for x in xs]
+    return [tensor(x, requires_grad=True) for x in xs]
 
 
 def unit_vectors(like: Any) -> Iterator[Any]:
     for place in range(like.size):
-        unit = np.zeros(like.shape, like.dtype)
+        unit = np.zeros(like.shape, host(like).dtype)
         unit.flat[place] = 1
-        yield mg.tensor(unit)
+        yield tensor(unit)
 
 
 def filled(parts: Sequence[Any], like: Sequence[Any]) -> list[Any]:
@@ -121,7 +137,7 @@ def vjp_of(f: Function, n: int) -> Function:
     """Return the function of (inputs, cotangent) that sweeps f, recorded, so that it can be differentiated again."""
 
     def gradients(*args: Any) -> list[Any]:
-        xs = [x if x.requires_grad else mg.tensor(x, requires_grad=True) for x in args[:n]]
+        xs = [x if x.requires_grad else tensor(x, requires_grad=True) for x in args[:n]]
         y = f(*xs)
         return filled(_core.sweep([y], [args[n]], xs, True, True), xs)
 
@@ -132,7 +148,7 @@ def jvp_of(f: Function, n: int) -> Function:
     """Return the function of (inputs, tangents) that pushes along f, recorded."""
 
     def tangent(*args: Any) -> Any:
-        xs = [x if x.requires_grad else mg.tensor(x, requires_grad=True) for x in args[:n]]
+        xs = [x if x.requires_grad else tensor(x, requires_grad=True) for x in args[:n]]
         y = f(*xs)
         return filled(_core.push(xs, list(args[n:]), [y], True), [y])[0]
 
@@ -143,7 +159,7 @@ def jvp_of(f: Function, n: int) -> Function:
 
 
 def value_of(sample: Sample) -> Array:
-    return np.asarray(_core.data_of(sample.op(*sample.operands, **sample.params)))
+    return host(sample.op(*map(tensor, sample.operands), **sample.params))
 
 
 def value_errors(sample: Sample, dtype: str = "float64") -> list[str]:
@@ -179,10 +195,10 @@ def duality_errors(sample: Sample) -> list[str]:
     rng = np.random.default_rng(17)
     g = rng.standard_normal(y.shape)
     ts = [rng.standard_normal(x.shape) for x in sample.inputs]
-    (moved,) = _core.push(places, [mg.tensor(t) for t in ts], [y])
-    grads = _core.sweep([y], [mg.tensor(g)], places, False, True)
-    left = vector([part.numpy() * t for part, t in zip(filled(grads, places), ts, strict=True)])
-    right = vector([g * filled([moved], [y])[0].numpy()])
+    (moved,) = _core.push(places, [tensor(t) for t in ts], [y])
+    grads = _core.sweep([y], [tensor(g)], places, False, True)
+    left = vector([host(part) * t for part, t in zip(filled(grads, places), ts, strict=True)])
+    right = vector([g * host(filled([moved], [y])[0])])
     return differences(f"duality of {sample}", left.sum(), right.sum(), 1e-12 * max(1.0, np.abs(left).sum()))
 
 
@@ -198,19 +214,19 @@ def second_order_errors(sample: Sample) -> list[str]:
     ]
 
 
-def lane_errors(sample: Sample, ulps: float = 16) -> list[str]:
-    """Compare value and gradients of the compiled lane with those of the array lane."""
+def lane_errors(sample: Sample, ulps: float = 16, lanes: Sequence[str] = LANES) -> list[str]:
+    """Compare value and gradients of one lane with those of another."""
     dtype = sample.inputs[0].dtype if sample.inputs else np.dtype("float64")
     g = None
     found = []
-    for name in LANES:
+    for name in lanes:
         with lane(name):
             places = leaves(sample.inputs)
             y = sample(*places)
             if g is None:
-                g = np.random.default_rng(23).uniform(0.5, 1.5, y.shape).astype(y.dtype)
-            grads = _core.sweep([y], [mg.tensor(g)], places, False, False) if y.requires_grad else []
-            found.append([y.numpy(), *(part.numpy() for part in filled(grads, places[: len(grads)]))])
+                g = np.random.default_rng(23).uniform(0.5, 1.5, y.shape).astype(host(y).dtype)
+            grads = _core.sweep([y], [tensor(g)], places, False, False) if y.requires_grad else []
+            found.append([host(y), *(host(part) for part in filled(grads, places[: len(grads)]))])
     errors = []
     for k, (compiled, array) in enumerate(zip(*found, strict=True)):
         what = f"lanes of {sample}: " + (f"gradient {k - 1}" if k else "value")
@@ -229,7 +245,7 @@ STEPS: list[Function] = [
     lambda a, b: a - b,
     lambda a, b: mg.maximum(a, b),
     lambda a, b: mg.tanh(a) / (2 + mg.sin(b)),
-    lambda a, b: mg.where(CHOICES, a, b),
+    lambda a, b: mg.where(tensor(CHOICES), a, b),
     lambda a, b: a[..., ::-1] * b[..., 1:2] + a[..., :1],
     lambda a, b: a.sum() * b,
     lambda a, b: mg.broadcast_to(a, (2, 3)).mT.reshape(2, 3) - b,

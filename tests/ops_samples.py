@@ -13,7 +13,9 @@ from typing import Any
 import mpmath
 import numpy as np
 
+from minigrad._core import TensorBase
 from minigrad.op import PAGE, Op
+from minigrad.tensor import tensor
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -456,6 +458,9 @@ class Sample:
         operands: list[Any] = list(self.operands)
         for place, x in zip(self.moving, moved, strict=True):
             operands[place] = x
+        if moved:  # constants live where the others do
+            device = moved[0].device
+            operands = [x if isinstance(x, TensorBase) else tensor(x, device=device) for x in operands]
         return self.op(*operands, **self.params)
 
     @property
