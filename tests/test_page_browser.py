@@ -10,10 +10,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from test_page_walk import recorded
+from test_page_walk import recorded, whole_cells
 
 import minigrad as mg
 from minigrad.explain import bptt, equations, paths
+from minigrad.graph.walk import walk_of
 from minigrad.render import render
 
 pytestmark = pytest.mark.needs("browser")
@@ -80,8 +81,8 @@ class Page:
     def now(self):
         return self.js("return [...document.querySelectorAll('.n.now')].map((n) => n.id)")
 
-    def hash(self):
-        return self.js("return location.hash")
+    def at(self):
+        return self.js("return document.body.dataset.at")
 
     def middle(self, selector):
         return self.js(
@@ -133,7 +134,7 @@ const arrays = (root) => Object.fromEntries([...root.querySelectorAll("[data-arr
   [e.dataset.array, said(e)]));
 const state = () => {
   const panel = document.getElementById("node");
-  return { now: [...document.querySelectorAll(".n.now")].map((n) => n.id), hash: location.hash,
+  return { now: [...document.querySelectorAll(".n.now")].map((n) => n.id), at: document.body.dataset.at,
     numbers: labelled(panel), arrays: arrays(panel), stated: panel.querySelector(".stated")?.innerText ?? null,
     terms: [...panel.querySelectorAll(".terms li")].length, badges: document.querySelectorAll(".badges text").length };
 };
@@ -144,8 +145,8 @@ WALK = (
 const seen = [];
 document.querySelector(`input[value=${arguments[0]}]`).click();
 document.getElementById("first").click();
-for (let before = ""; location.hash !== before; document.getElementById("next").click()) {
-  before = location.hash;
+for (let before = ""; document.body.dataset.at !== before; document.getElementById("next").click()) {
+  before = document.body.dataset.at;
   seen.push(state());
 }
 return seen;
@@ -185,7 +186,7 @@ def test_forward_every_number_is_the_tapes(opened):
     seen = opened(tape).js(WALK, "forward")
     ops = [n for n in tape.nodes if n.kind == "op"]
     assert [s["now"] for s in seen] == [[f"n-{n.id}"] for n in ops]
-    assert [s["hash"] for s in seen] == [f"#step=f{k}" for k in range(1, len(ops) + 1)]
+    assert [s["at"] for s in seen] == [f"step=f{k}" for k in range(1, len(ops) + 1)]
     for node, step in zip(ops, seen, strict=True):
         shown = [(what, rows) for place, what, rows in step["numbers"] if place == "numbers"]
         for what, rows in shown:
@@ -202,7 +203,7 @@ def test_backward_every_contribution_and_every_sum_is_the_engines(opened):
     seen = opened(tape).js(WALK, "backward")
     reached = sorted((n for n in tape.nodes if n.requires_grad), key=lambda n: -n.node.number)
     assert [s["now"] for s in seen] == [[f"n-{n.id}"] for n in reached]
-    assert seen[-1]["hash"] == f"#step=b{len(reached)}"
+    assert seen[-1]["at"] == f"step=b{len(reached)}"
     for node, step in zip(reached, seen, strict=True):
         terms = [] if node is reached[0] else equations(node.tensor, tape).terms
         assert step["terms"] == len(terms)
@@ -253,7 +254,7 @@ def test_playing_runs_to_the_end_and_back(opened):
     page.click("#play")
     assert page.js("return document.getElementById('play').getAttribute('aria-label')") == "pause"
     ops = [n for n in tape.nodes if n.kind == "op"]
-    page.wait(f"location.hash === '#step=f{len(ops)}'")
+    page.wait(f"document.body.dataset.at === 'step=f{len(ops)}'")
     page.wait("document.getElementById('play').getAttribute('aria-label') === 'play'")
     assert page.js("return document.querySelectorAll('.n.done').length") == len(tape.nodes)
     page.press(" ")
@@ -268,11 +269,11 @@ def test_keys(opened):
     page = opened(small())
     last = sum(n.requires_grad for n in small().nodes)
     for key, mark in [
-        ("ArrowRight", "#step=f1"), ("ArrowRight", "#step=f2"), ("ArrowLeft", "#step=f1"), ("b", "#step=b1"),
-        ("End", f"#step=b{last}"), ("Home", "#step=b1"), ("ArrowRight", "#step=b2"), ("f", "#step=f1"), ("Escape", ""),
+        ("ArrowRight", "step=f1"), ("ArrowRight", "step=f2"), ("ArrowLeft", "step=f1"), ("b", "step=b1"),
+        ("End", f"step=b{last}"), ("Home", "step=b1"), ("ArrowRight", "step=b2"), ("f", "step=f1"), ("Escape", ""),
     ]:  # fmt: skip
         page.press(key)
-        assert page.hash() == mark
+        assert page.at() == mark
     scale = "document.querySelector('svg.mg').getScreenCTM().a"
     before = page.js(f"return {scale}")
     page.press("+")
@@ -331,7 +332,7 @@ def test_choosing_and_hovering(opened):
     assert (
         page.js("return document.querySelectorAll('#node .terms li').length") == len(equations("c[0]", tape).terms) == 2
     )
-    assert page.hash() == f"#node={c.id}"
+    assert page.at() == f"node={c.id}"
     links = page.js(
         "return [...document.querySelectorAll('#node .terms .link')].map((b) => b.getAttribute('aria-label'))"
     )
@@ -368,7 +369,7 @@ def test_routes_between_two_nodes_are_the_path_ledgers(opened, of, wrt):
     one = set(page.js("return [...document.querySelectorAll('.e.way')].map((e) => e.id)"))
     assert one == {f"e-{e.source.id}-{e.target.id}-{e.argument}" for e in ledger.paths[0].edges}
     assert one <= lit
-    assert page.hash() == f"#routes={b.id},{a.id}"
+    assert page.at() == f"routes={b.id},{a.id}"
 
 
 def assert_exact_within(titles, array):
@@ -395,7 +396,7 @@ def test_pairing_by_button(opened):
     page.js(press, f"n-{a.id}")
     page.click("#node .pair")
     page.js(press, f"n-{b.id}")
-    assert page.hash() == f"#routes={b.id},{a.id}"
+    assert page.at() == f"routes={b.id},{a.id}"
     assert page.js("return document.querySelector('#routes [data-count]').dataset.count") == str(
         paths("h[1]", "h[0]", tape=tape).count
     )
@@ -622,6 +623,46 @@ def test_what_is_too_large_is_said(opened, monkeypatch):
     page.open(f"#routes={len(tape.nodes) - 1},{tape.of(x).id}")
     total = float(page.js("return document.querySelector('#routes [data-sum]').dataset.sum"))
     assert total == pytest.approx(float(np.linalg.norm(x.grad.numpy())), rel=1e-6)
+
+
+def odd_tape(kind):
+    if kind in ("cells", "layers"):
+        return whole_cells(kind)
+    if kind in ("bidirectional", "stacked"):
+        return recorded(
+            "gru", text="ab", hidden=2, steps=2, **{"bidirectional": True} if kind[0] == "b" else {"layers": 2}
+        )
+    with mg.Tape() as tape:
+        if kind == "embedding":
+            mg.losses.cross_entropy(
+                mg.nn.Linear(3, 4)(mg.nn.Embedding(7, 3)(mg.tensor([1, 3, 5]))), mg.tensor([0, 1, 2])
+            )
+        elif kind == "three axes":
+            x = mg.tensor(np.arange(30.0).reshape(2, 3, 5) / 7, requires_grad=True, name="x")
+            (mg.tanh(x).sum(axis=1) * 2.0).sum()
+        elif kind == "nothing to differentiate":
+            mg.tensor([1.0, 2.0]) * 3.0
+        elif kind == "no elements":
+            (mg.tensor(np.zeros((0, 3)), requires_grad=True) * 2.0).sum()
+    return tape
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["cells", "layers", "bidirectional", "stacked", "embedding", "three axes", "nothing to differentiate",
+     "no elements", "nothing"],
+)  # fmt: skip
+def test_every_kind_of_tape_walks_both_ways(opened, kind):
+    tape = odd_tape(kind)
+    page = opened(tape)
+    for way, expected in (
+        ("forward", sum(n.kind == "op" for n in tape.nodes)),
+        ("backward", len(walk_of(tape).backward)),
+    ):
+        seen = page.js(WALK, way)
+        assert len({s["at"] for s in seen}) == expected
+    page.press("u")
+    page.press("Escape")
 
 
 def test_not_finite_is_shown_as_it_is(opened):

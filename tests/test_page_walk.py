@@ -199,6 +199,41 @@ def test_too_large_is_said(monkeypatch):
     assert walk.residual < 1e-12  # the sums are checked all the same
 
 
+@cache
+def whole_cells(detail="cells"):
+    rng = np.random.default_rng(7)
+    mg.manual_seed(7)
+    lstm = mg.nn.LSTM(3, 2)
+    x = mg.tensor(rng.standard_normal((5, 2, 3)).astype(np.float32), name="x")
+    with mg.Tape(detail=detail) as tape:
+        out, _ = lstm(x)
+        loss = (out * out).sum()
+        loss.name = "E"
+    loss.backward()
+    return tape
+
+
+@pytest.mark.parametrize("detail", ["cells", "layers"])
+def test_operations_with_several_results(detail):
+    tape = whole_cells(detail)
+    walk = walk_of(tape)
+    assert walk.shapes
+    for i, shape in walk.shapes.items():
+        outputs = tape.nodes[i].outputs
+        assert len(outputs) > 1
+        flat = np.concatenate([o.numpy().ravel() for o in outputs])
+        assert np.array_equal(np.asarray(walk.values[i], np.float32), flat)
+        assert math.prod(shape) == len(flat) == len(walk.gradients[i])
+        assert walk.gradients[i][: outputs[0].size] == pytest.approx(
+            outputs[0].grad.numpy().ravel(), rel=1e-4, abs=1e-7
+        )
+    for flow in walk.flows:
+        local = np.zeros((len(walk.gradients[flow.target]), len(walk.gradients[flow.source])))
+        local[list(flow.local.rows), list(flow.local.columns)] = flow.local.values
+        product = np.asarray(walk.gradients[flow.target]) @ local
+        np.testing.assert_allclose(product, flow.contribution, rtol=1e-4, atol=1e-6)
+
+
 def test_a_hook_that_changes_a_gradient_is_noticed():
     with mg.Tape() as tape:
         x = mg.tensor(2.0, requires_grad=True)

@@ -85,7 +85,8 @@ class Walk:
     Attributes:
         dtype: of the numbers: ``"float32"`` or ``"float64"``.
         roots: what is differentiated: one number, or several that are added up.
-        values, gradients: by node, flat, in C order.
+        values, gradients: by node, flat, in C order; several results one behind the other.
+        shapes: of the numbers of nodes with several results.
         backward: the nodes that a gradient reaches, in the order in which their sums are complete.
         flows: what each edge brings back, in (target, argument) order.
         formulas: by operation.
@@ -99,6 +100,7 @@ class Walk:
     roots: tuple[int, ...]
     values: Mapping[int, Numbers]
     gradients: Mapping[int, Numbers]
+    shapes: Mapping[int, tuple[int, ...]]
     backward: tuple[int, ...]
     flows: tuple[Flow, ...]
     formulas: Mapping[str, Formulas]
@@ -154,15 +156,16 @@ class _Walker:
 
     def walk(self) -> Walk:
         reached, gradients, contributions = self._swept()
-        known = [n for n in self.nodes if n.value is not None]
-        kept = _largest_kept([n.value.size for n in known] + [g.size for g in gradients.values()], self.notes)
+        values = {n.id: _joined([host(v) for v in _values(n)]) for n in self.nodes if n.value is not None}
+        kept = _largest_kept([a.size for run in (values, gradients) for a in run.values()], self.notes)
         flows, residual = self._flows(gradients, contributions, kept)
         double = any(n.dtype == "float64" for n in self.nodes)
         return Walk(
             "float64" if double else "float32",
             tuple(n.id for n in self.roots),
-            {n.id: _flat(host(n.value)) for n in known if n.value.size <= kept},
+            {i: _flat(v) for i, v in values.items() if v.size <= kept},
             {i: _flat(g) for i, g in gradients.items() if g.size <= kept},
+            {n.id: _joined_shape(n) for n in self.nodes if _results(n) > 1},
             tuple(n.id for n in sorted(reached, key=lambda n: -n.node.number)),  # type: ignore[union-attr]
             flows,
             {n.op: _formulas(n.record) for n in self.nodes if n.record is not None},
@@ -184,16 +187,30 @@ class _Walker:
         if any(n.node.freed for n in reached):  # type: ignore[union-attr]
             self.notes.append("backward() has freed what derivatives need: record under minigrad.Tape() to see them.")
             return [], {}, {}
-        roots, targets = [_tensor(n) for n in self.roots], [_tensor(n) for n in reached]
+        places = [(n, out) for n in reached for out in range(_results(n))]
+        roots, targets = [_tensor(n) for n in self.roots], [_tensor(n, out) for n, out in places]
         found, apart = _core.sweep(roots, [_ones_like(r) for r in roots], targets, False, True, edges=True)
         assert found is not None
-        gradients = {n.id: as_array(g) for n, g in zip(reached, found, strict=True) if g is not None}
-        ids = {id(n.node): n.id for n in reached}
-        return (
-            [n for n in reached if n.id in gradients],
-            gradients,
-            {(ids[id(node)], k): as_array(part) for node, k, part in apart if id(node) in ids},
-        )
+        parts: dict[int, list[Any]] = {}
+        for (n, _), target, g in zip(places, targets, found, strict=True):
+            parts.setdefault(n.id, []).append(np.zeros(target.shape) if g is None else as_array(g))
+        hit = {n.id for (n, _), g in zip(places, found, strict=True) if g is not None}
+        ids = {id(n.node): n for n in reached}
+        contributions = {
+            (ids[id(node)].id, k): self._placed(ids[id(node)], k, as_array(part))
+            for node, k, part in apart
+            if id(node) in ids
+        }
+        return [n for n in reached if n.id in hit], {i: _joined(parts[i]) for i in hit}, contributions
+
+    def _placed(self, n: TapeNode, k: int, part: Any) -> Any:
+        """Return what an operand receives, at the place of that operand among the results of its node."""
+        source = n.inputs[k]
+        if _results(source) == 1:
+            return part
+        parts = [np.zeros(_tensor(source, out).shape) for out in range(_results(source))]
+        parts[n.outs[k] if n.outs else 0] = part
+        return _joined(parts)
 
     def _under(self, roots: Sequence[TapeNode]) -> set[int]:
         found = {id(n.node) for n in roots}
@@ -250,37 +267,41 @@ class _Walker:
         return tuple(flows), residual
 
     def _locals(self, n: TapeNode, wanted: Sequence[int]) -> dict[int, Local]:
-        """Return ∂⁺ of a node's result in each of its operands, as far as it is carried."""
+        """Return ∂⁺ of a node's results in each of its operands, as far as it is carried."""
         node, record = n.node, n.record
         assert node is not None
-        if node.n_out > 1 or record is None:
-            return {}
+        assert record is not None
         if getattr(record, "kind", "") == "elementwise":
             return {k: self._of_elementwise(n, k) for k in wanted}
-        size = math.prod(n.shape)
-        if size > PROBED:
+        results = [_tensor(n, out) for out in range(_results(n))]
+        if sum(r.size for r in results) > PROBED:
             return {}
-        data = _core.data_of(_tensor(n))
-        lane = array_lane(data)
         found: dict[int, list[tuple[int, int, float]]] = {k: [] for k in wanted}
         asked = [k in found for k in range(node.n_in)]
-        for i in range(size):
-            unit = np.zeros(size, str(data.dtype))
-            unit[i] = 1
-            g = _core.tensor(lane.asarray(unit.reshape(n.shape)))
-            for k, part in enumerate(record.contributions(node, [g], asked)):
-                if asked[k] and part is not None:
-                    row = as_array(part).ravel()
-                    found[k] += [(i, int(j), float(row[j])) for j in np.flatnonzero(row)]
-        return {k: Local(*(tuple(column) for column in zip(*entries, strict=True))) if entries else Local((), (), ())
-                for k, entries in found.items()}  # fmt: skip
+        start = 0
+        for out, result in enumerate(results):
+            data = _core.data_of(result)
+            for i in range(result.size):
+                unit = np.zeros(result.size, str(data.dtype))
+                unit[i] = 1
+                gs: list[Any] = [None] * len(results)
+                gs[out] = _core.tensor(array_lane(data).asarray(unit.reshape(result.shape)))
+                for k, part in enumerate(record.contributions(node, gs, asked)):
+                    if asked[k] and part is not None:
+                        row = _flat(self._placed(n, k, as_array(part)))
+                        found[k] += [(start + i, j, v) for j, v in enumerate(row) if v]
+            start += result.size
+        return {k: Local(*zip(*entries, strict=True)) if entries else Local((), (), ()) for k, entries in found.items()}
 
     def _of_elementwise(self, n: TapeNode, k: int) -> Local:
         node, source = n.node, n.inputs[k]
         assert node is not None
-        ones = [_ones_like(_tensor(source)) if j == k else None for j in range(node.n_in)]
+        out = n.outs[k] if n.outs else 0
+        operand = _tensor(source, out)
+        ones = [_ones_like(operand) if j == k else None for j in range(node.n_in)]
         (moved,) = n.record.tangents(node, ones)  # type: ignore[union-attr]
-        places = np.arange(math.prod(source.shape)).reshape(source.shape)
+        start = sum(_tensor(source, before).size for before in range(out))
+        places = start + np.arange(operand.size).reshape(operand.shape)
         columns = np.broadcast_to(places, n.shape).ravel().tolist()
         return Local(tuple(range(math.prod(n.shape))), tuple(columns), _flat(as_array(moved)))
 
@@ -374,11 +395,33 @@ def _is_option(expr: formula.Expr, slots: Mapping[str, str]) -> bool:
     return isinstance(expr, formula.Name) and expr.id not in slots
 
 
-def _tensor(n: TapeNode) -> Any:
-    """Return a tensor of a node's (first) result; its values may be unknown, its shape and place are right."""
+def _results(n: TapeNode) -> int:
+    return 1 if n.node is None or n.record is None else n.node.n_out
+
+
+def _tensor(n: TapeNode, out: int = 0) -> Any:
+    """Return a tensor of one of a node's results; its values may be unknown, its shape and place are right."""
     if n.outputs:
-        return n.outputs[0]
-    return _core.result_of(n.node, 0, np.zeros(n.shape, n.dtype) if n.value is None else n.value)  # type: ignore[arg-type]
+        return n.outputs[out]
+    assert n.node is not None
+    shape = n.node.result_shape(out) if _results(n) > 1 else n.shape
+    return _core.result_of(n.node, out, np.zeros(shape, n.dtype) if out or n.value is None else n.value)
+
+
+def _values(n: TapeNode) -> list[Any]:
+    return [_core.data_of(x) for x in n.outputs] if n.outputs and _results(n) > 1 else [n.value]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return arrays as one: several of them flat, one behind the other."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.ravel(part) for part in parts])
+
+
+def _joined_shape(n: TapeNode) -> tuple[int, ...]:
+    shapes = [tuple(_tensor(n, out).shape) for out in range(_results(n))]
+    if len(set(shapes)) == 1:
+        return (len(shapes), *shapes[0])
+    return (sum(map(math.prod, shapes)),)
 
 
 def _ones_like(tensor: Any) -> Any:

@@ -135,6 +135,7 @@ def _packed(walk: Walk) -> dict[str, Any]:
         "notes": walk.notes,
         "formulas": {op: vars(formulas) for op, formulas in walk.formulas.items()},
         "values": {str(i): numbers.add(run) for i, run in walk.values.items()},
+        "shapes": {str(i): shape for i, shape in walk.shapes.items()},
         "gradients": {str(i): numbers.add(run) for i, run in walk.gradients.items()},
         "flows": flows,
     }

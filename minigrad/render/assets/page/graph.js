@@ -14,7 +14,7 @@ const run = (pool, place) => (place ? pool.subarray(place[0], place[0] + place[1
 // Everything that was computed, by key: the id on the tape, or "fold-17". A mark is what the picture shows of it.
 const nodes = new Map();
 for (const n of [...data.nodes, ...data.folds]) {
-  const shape = n.shape ?? [];
+  const shape = walk?.shapes[n.key] ?? n.shape ?? [];
   nodes.set(n.key, {
     ...n, shape, scope: n.scope ?? [], size: shape.reduce((a, b) => a * b, 1), into: [], out: [], mark: byId("n-" + n.key),
     numbers: run(numbers, walk?.values[n.key]), gradient: run(numbers, walk?.gradients[n.key]), under: null,

@@ -6,10 +6,16 @@ const backward = walk
 let way = "forward", step = -1, timer = null;
 const steps = () => (way === "forward" ? forward : backward);
 
+// The address follows, but not faster than browsers allow: they count, and refuse.
+let wanted = null, waiting = null;
 function address(text) {
-  const hash = text ? "#" + text : "";
+  document.body.dataset.at = text;
   if (location.protocol === "about:") return; // a frame in a notebook has no address of its own
-  if (location.hash !== hash) history.replaceState(null, "", hash || location.pathname + location.search);
+  wanted = text ? "#" + text : location.pathname + location.search;
+  waiting ??= setTimeout(() => {
+    waiting = null;
+    history.replaceState(null, "", wanted);
+  }, 250);
 }
 // Go to a step (−1: before the first); `tell` also describes it and puts it into the address.
 function walkTo(direction, to, tell = true) {

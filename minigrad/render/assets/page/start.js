@@ -60,6 +60,7 @@ function follow() {
   if (what === "step" && /^[fb]\d+$/.test(value)) walkTo(value[0] === "b" ? "backward" : "forward", Number(value.slice(1)) - 1);
   else if (what === "node" && nodes.has(value)) {
     choose(nodes.get(value), true);
+    address("node=" + value);
   } else if (what === "routes" && value?.split(",").every((key) => nodes.has(key))) {
     showRoutes(...value.split(",").map((key) => nodes.get(key)));
   } else walkTo("forward", -1);
