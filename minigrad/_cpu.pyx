@@ -8,6 +8,7 @@ cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
+from libc.string cimport memset
 
 from ._core cimport Kernel, Lane, Node, operand_dims
 
@@ -19,6 +20,7 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
     bint PyFloat_CheckExact(object)
     bint PyLong_CheckExact(object)
+    PyObject *PyDict_GetItem(object, object)
 
 cdef extern from "numpy/arrayobject.h":
     object PyArray_ZEROS(int, cnp.npy_intp *, int, int)
@@ -32,6 +34,51 @@ cdef extern from *:
     }
     """
     object mg_empty(cnp.ndarray like, int ndim, cnp.npy_intp *dims)
+
+cdef extern from "recurrent.h":
+    enum: MG_CELL_TANH, MG_CELL_RELU, MG_CELL_LSTM, MG_CELL_GRU
+    ctypedef struct mg_direction:
+        int reverse
+        const void *w_ih
+        const void *w_hh
+        const void *b_ih
+        const void *b_hh
+        const void *w_hr
+        const void *w_ph
+        const void *h_0
+        const void *c_0
+        void *y
+        ptrdiff_t y_t, y_n
+        void *cells
+        ptrdiff_t cells_t, cells_n
+        void *h_n
+        void *c_n
+        const void *gy
+        ptrdiff_t gy_t, gy_n
+        const void *gcells
+        ptrdiff_t gcells_t, gcells_n
+        const void *gh_n
+        const void *gc_n
+        void *dh_0
+        void *dc_0
+        void *dw_ih
+        void *dw_hh
+        void *db_ih
+        void *db_hh
+        void *dw_hr
+        void *dw_ph
+        unsigned adds
+    ctypedef struct mg_layer:
+        int cell, directions, keep
+        ptrdiff_t recompute, steps, batch, input, hidden, output
+        const ptrdiff_t *lengths
+        const void *x
+        ptrdiff_t x_t, x_n
+        void *dx
+        ptrdiff_t dx_t, dx_n
+        int dx_adds
+        void *reserve
+        mg_direction way[2]
 
 cdef extern from "cpu.h":
     enum: MG_MAX_ARGS, MG_MAX_DIMS, MG_RESULT
@@ -51,6 +98,8 @@ cdef extern from "cpu.h":
         int n_arrays
         int n_params
         void (*run[2])(char **, const double *, ptrdiff_t) noexcept nogil
+    ctypedef size_t (*mg_recurrent_size)(const mg_layer *) noexcept nogil
+    ctypedef int (*mg_recurrent_run)(const mg_layer *) noexcept nogil
     ctypedef struct mg_kernels:
         const char *isa
         const mg_elementwise *elementwise
@@ -61,11 +110,16 @@ cdef extern from "cpu.h":
                       double *, ptrdiff_t, int) noexcept nogil
         const mg_update *updates
         double (*sum_squares[2])(const char *, ptrdiff_t) noexcept nogil
+        mg_recurrent_size recurrent_reserve[2]
+        mg_recurrent_run recurrent_forward[2]
+        mg_recurrent_run recurrent_backward[2]
     const mg_kernels *mg_cpu_kernels()
     void mg_run(mg_loop, int, int, int, const ptrdiff_t *, char **, const ptrdiff_t *, int) noexcept nogil
 
 cdef extern from "pool.h":
     enum: MG_MOST_THREADS
+    void *mg_workspace_take(size_t) nogil
+    void mg_workspace_give(void *) nogil
     int mg_threads() nogil
     void mg_set_threads(int) nogil
 
@@ -79,6 +133,7 @@ cdef enum:
     OWN_PRODUCT = 1 << 20
     # From this size on, other threads may run Python while a loop runs here.
     RELEASE = 1 << 15
+    MG_RECURRENT_OPERANDS = 24
 
 
 def isa():
@@ -616,6 +671,420 @@ cdef class GetitemKernel(Kernel):
 
 
 cdef object np_add = np.add
+
+
+# --- recurrent layers -----------------------------------------------------------------------------
+
+cdef size_t reserved_bytes = 0
+
+
+def reserved():
+    """Return how many bytes recurrent layers keep for backward passes that may follow."""
+    return reserved_bytes
+
+
+@cython.final
+cdef class Reserve:
+    """What the forward pass of a recurrent layer keeps for backward; returned to the pool with its last reference."""
+    cdef void *room
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        global reserved_bytes
+        self.room = mg_workspace_take(size)
+        if self.room == NULL:
+            raise MemoryError
+        self.size = size
+        reserved_bytes += size
+
+    def __dealloc__(self):
+        global reserved_bytes
+        if self.room != NULL:
+            mg_workspace_give(self.room)
+            reserved_bytes -= self.size
+
+
+cdef struct Form:
+    # What a call's parameters say.
+    bint states, bias, projection, peepholes, batch_first, cells
+    int per_way             # operands of one direction
+
+
+cdef inline bint says(object params, str word) except -1:
+    cdef PyObject *found = PyDict_GetItem(params, word)
+    return found != NULL and <object> found is True
+
+
+cdef inline char *data_at(cnp.ndarray a, ptrdiff_t elements) noexcept:
+    return <char *> cnp.PyArray_DATA(a) + elements * cnp.PyArray_ITEMSIZE(a)
+
+
+cdef inline bint in_rows(cnp.ndarray a) noexcept:
+    """Whether the last axis has no gaps and the others step by whole elements."""
+    cdef int d, last = cnp.PyArray_NDIM(a) - 1
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(a)
+    if cnp.PyArray_STRIDE(a, last) != size and cnp.PyArray_DIM(a, last) > 1:
+        return False
+    for d in range(last):
+        if cnp.PyArray_STRIDE(a, d) % size:
+            return False
+    return True
+
+
+cdef inline bint has_shape(cnp.ndarray a, int ndim, ptrdiff_t first, ptrdiff_t second) noexcept:
+    return (cnp.PyArray_NDIM(a) == ndim and cnp.PyArray_DIM(a, 0) == first
+            and (ndim == 1 or cnp.PyArray_DIM(a, 1) == second))
+
+
+cdef inline void strides_of(cnp.ndarray a, bint batched, bint batch_first, ptrdiff_t *over_t,
+                            ptrdiff_t *over_n) noexcept:
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(a)
+    over_t[0] = cnp.PyArray_STRIDE(a, 1 if batch_first else 0) // size
+    over_n[0] = cnp.PyArray_STRIDE(a, 0 if batch_first else 1) // size if batched else 0
+
+
+@cython.final
+cdef class RecurrentKernel(Kernel):
+    """A layer of a recurrent network over a sequence, or one step of it.
+
+    The operands are x, then for each direction h_0 (and c_0), weight_ih, weight_hh, and what the parameters say there
+    is of bias_ih, bias_hh, weight_hr and weight_ph; the results y, h_n (and c_n, and the cells of all steps). A step
+    has the results h and c instead.
+    """
+    cdef int cell, gates, n_states
+    cdef bint whole          # a layer, not a step
+
+    cdef int read(self, PyObject **xs, int n, object params, mg_layer *layer, Form *form, list hold) except -1:
+        """Describe a call to the kernels; 0 where an operand is not what they take. `hold` keeps copies alive."""
+        cdef cnp.ndarray x, w, a
+        cdef mg_direction *way
+        cdef int kind, k, d, at, ways
+        cdef ptrdiff_t steps, rows, size, outputs
+        cdef bint batched
+        cdef object value
+        form.states = not self.whole or says(params, "states")
+        form.bias, form.projection = says(params, "bias"), says(params, "projection")
+        form.peepholes, form.cells = says(params, "peepholes"), says(params, "cells")
+        form.batch_first = says(params, "batch_first")
+        ways = 2 if says(params, "bidirectional") else 1
+        form.per_way = (self.n_states if form.states else 0) + 2 + 2 * form.bias + form.projection + form.peepholes
+        if n != 1 + ways * form.per_way:
+            return 0
+        kind = -1
+        for k in range(n):
+            if type(<object> xs[k]) is not np_ndarray:
+                return 0
+            a = <cnp.ndarray> xs[k]
+            if not cnp.PyArray_ISNOTSWAPPED(a):
+                return 0
+            at = cnp.PyArray_TYPE(a)
+            if at != cnp.NPY_FLOAT32 and at != cnp.NPY_FLOAT64 or kind >= 0 and at != kind:
+                return 0
+            kind = at
+        x = <cnp.ndarray> xs[0]
+        batched = cnp.PyArray_NDIM(x) == (3 if self.whole else 2)
+        if not batched and cnp.PyArray_NDIM(x) != (2 if self.whole else 1):
+            return 0
+        form.batch_first = form.batch_first and batched
+        if not cnp.PyArray_ISALIGNED(x) or not in_rows(x):
+            x = packed(x, hold)
+        layer.cell, layer.directions = self.cell, ways
+        if self.cell == MG_CELL_TANH and params["nonlinearity"] != "tanh":
+            if params["nonlinearity"] != "relu":
+                return 0
+            layer.cell = MG_CELL_RELU
+        layer.x = cnp.PyArray_DATA(x)
+        if self.whole:
+            strides_of(x, batched, form.batch_first, &layer.x_t, &layer.x_n)
+            layer.steps = cnp.PyArray_DIM(x, 1 if form.batch_first else 0)
+            layer.batch = cnp.PyArray_DIM(x, 0 if form.batch_first else 1) if batched else 1
+        else:
+            layer.steps, layer.x_t = 1, 0
+            layer.batch = cnp.PyArray_DIM(x, 0) if batched else 1
+            layer.x_n = cnp.PyArray_STRIDE(x, 0) // cnp.PyArray_ITEMSIZE(x) if batched else 0
+        layer.input = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+        if layer.steps == 0 or layer.input == 0:
+            return 0
+        for d in range(ways):
+            way = &layer.way[d]
+            way.reverse = d
+            at = 1 + d * form.per_way + (self.n_states if form.states else 0)
+            w = packed(<cnp.ndarray> xs[at], hold)
+            if cnp.PyArray_NDIM(w) != 2 or cnp.PyArray_DIM(w, 1) != layer.input:
+                return 0
+            rows = cnp.PyArray_DIM(w, 0)
+            if rows == 0 or rows % self.gates or d and rows != self.gates * layer.hidden:
+                return 0
+            layer.hidden = rows // self.gates
+            way.w_ih = cnp.PyArray_DATA(w)
+            w = packed(<cnp.ndarray> xs[at + 1], hold)
+            if cnp.PyArray_NDIM(w) != 2:
+                return 0
+            outputs = cnp.PyArray_DIM(w, 1)
+            if (not has_shape(w, 2, rows, outputs) or d and outputs != layer.output
+                    or not form.projection and outputs != layer.hidden):
+                return 0
+            layer.output = outputs
+            way.w_hh = cnp.PyArray_DATA(w)
+            at += 2
+            if form.bias:
+                for k in range(2):
+                    w = packed(<cnp.ndarray> xs[at + k], hold)
+                    if not has_shape(w, 1, rows, 0):
+                        return 0
+                    if k:
+                        way.b_hh = cnp.PyArray_DATA(w)
+                    else:
+                        way.b_ih = cnp.PyArray_DATA(w)
+                at += 2
+            if form.projection:
+                w = packed(<cnp.ndarray> xs[at], hold)
+                if not has_shape(w, 2, outputs, layer.hidden):
+                    return 0
+                way.w_hr = cnp.PyArray_DATA(w)
+                at += 1
+            if form.peepholes:
+                w = packed(<cnp.ndarray> xs[at], hold)
+                if not has_shape(w, 1, 3 * layer.hidden, 0):
+                    return 0
+                way.w_ph = cnp.PyArray_DATA(w)
+            if form.states:
+                at = 1 + d * form.per_way
+                for k in range(self.n_states):
+                    size = layer.hidden if k else outputs
+                    a = packed(<cnp.ndarray> xs[at + k], hold)
+                    if not (has_shape(a, 2, layer.batch, size) if batched else has_shape(a, 1, size, 0)):
+                        return 0
+                    if k:
+                        way.c_0 = cnp.PyArray_DATA(a)
+                    else:
+                        way.h_0 = cnp.PyArray_DATA(a)
+        if self.whole:
+            value = params["recompute"]
+            layer.recompute = value
+            value = params["lengths"]
+            if value is not None:
+                if (type(value) is not np_ndarray or cnp.PyArray_TYPE(<cnp.ndarray> value) != cnp.NPY_INTP
+                        or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> value) or not is_packed(<cnp.ndarray> value)
+                        or not has_shape(<cnp.ndarray> value, 1, layer.batch, 0)):
+                    return 0
+                layer.lengths = <const ptrdiff_t *> cnp.PyArray_DATA(<cnp.ndarray> value)
+                for steps in range(layer.batch):
+                    if not 0 <= layer.lengths[steps] <= layer.steps:
+                        return 0
+        return 1
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        return self.compute(xs, n, params, NULL)
+
+    cdef object forward_kept(self, PyObject **xs, int n, object params, PyObject **reserve):
+        return self.compute(xs, n, params, reserve)
+
+    cdef object compute(self, PyObject **xs, int n, object params, PyObject **reserve):
+        cdef mg_layer layer
+        cdef Form form
+        cdef list hold = []
+        cdef cnp.ndarray x = <cnp.ndarray> xs[0], y, h_n, c_n = None, cells = None
+        cdef Reserve room = None
+        cdef cnp.npy_intp dims[3]
+        cdef int kind, axes, d, failed
+        cdef size_t size
+        memset(&layer, 0, sizeof(layer))
+        if not self.read(xs, n, params, &layer, &form, hold):
+            return None
+        kind = 0 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else 1
+        axes = cnp.PyArray_NDIM(x)
+        for d in range(axes):
+            dims[d] = cnp.PyArray_DIM(x, d)
+        dims[axes - 1] = layer.directions * layer.output
+        y = empty(axes, dims, x)
+        if self.whole:
+            for d in range(layer.directions):
+                layer.way[d].y = data_at(y, d * layer.output)
+                strides_of(y, axes == 3, form.batch_first, &layer.way[d].y_t, &layer.way[d].y_n)
+            if form.cells:
+                dims[axes - 1] = layer.directions * layer.hidden
+                cells = empty(axes, dims, x)
+                for d in range(layer.directions):
+                    layer.way[d].cells = data_at(cells, d * layer.hidden)
+                    strides_of(cells, axes == 3, form.batch_first, &layer.way[d].cells_t, &layer.way[d].cells_n)
+            dims[0] = layer.directions
+            if axes == 3:
+                dims[1] = layer.batch
+            dims[axes - 1] = layer.output
+            h_n = empty(axes, dims, x)
+            for d in range(layer.directions):
+                layer.way[d].h_n = data_at(h_n, d * layer.batch * layer.output)
+        else:
+            h_n = y
+            layer.way[0].y, layer.way[0].y_n = cnp.PyArray_DATA(y), layer.output
+        if self.n_states == 2:
+            dims[axes - 1] = layer.hidden
+            c_n = empty(axes, dims, x)
+            for d in range(layer.directions):
+                layer.way[d].c_n = data_at(c_n, d * layer.batch * layer.hidden)
+        if reserve != NULL:
+            layer.keep = 1
+            size = kernels.recurrent_reserve[kind](&layer)
+            # A reserve without a byte still says that the kernel ran.
+            room = Reserve(size if size else 1)
+            layer.reserve = room.room
+        with nogil:
+            failed = kernels.recurrent_forward[kind](&layer)
+        if failed:
+            raise MemoryError
+        if reserve != NULL:
+            Py_INCREF(room)
+            reserve[0] = <PyObject *> room
+        if not self.whole:
+            return (y, c_n) if self.n_states == 2 else (y,)
+        if self.n_states == 1:
+            return y, h_n
+        return (y, h_n, c_n, cells) if form.cells else (y, h_n, c_n)
+
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
+        cdef mg_layer layer
+        cdef Form form
+        cdef list hold = []
+        cdef object params, reserve
+        cdef cnp.ndarray x, y, g
+        cdef mg_direction *way
+        cdef int kind, d, j
+        cdef bint batched
+        if node.reserve == NULL or saved[0] == NULL:
+            return 0
+        memset(&layer, 0, sizeof(layer))
+        params, reserve = <object> node.params, <object> node.reserve
+        if type(reserve) is not Reserve or not self.read(saved, node.n_in, params, &layer, &form, hold):
+            return 0
+        if layer.batch == 0:
+            return 0
+        x, y = <cnp.ndarray> saved[0], <cnp.ndarray> saved[node.n_in]
+        kind = 0 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else 1
+        for j in range(node.n_out):
+            if gs[j] != NULL and (type(<object> gs[j]) is not np_ndarray or precision(<cnp.ndarray> gs[j]) != kind):
+                return 0
+        batched = cnp.PyArray_NDIM(x) == (3 if self.whole else 2)
+        layer.keep, layer.reserve = 1, (<Reserve> reserve).room
+        for d in range(layer.directions):
+            way = &layer.way[d]
+            way.y = data_at(y, d * layer.output)
+            if not self.whole:
+                way.y_n = layer.output
+                if gs[0] != NULL:
+                    way.gh_n = cnp.PyArray_DATA(packed(<cnp.ndarray> gs[0], hold))
+                if self.n_states == 2 and gs[1] != NULL:
+                    way.gc_n = cnp.PyArray_DATA(packed(<cnp.ndarray> gs[1], hold))
+                continue
+            strides_of(y, batched, form.batch_first, &way.y_t, &way.y_n)
+            if gs[0] != NULL:
+                g = <cnp.ndarray> gs[0]
+                g = g if in_rows(g) else packed(g, hold)
+                way.gy = data_at(g, d * layer.output)
+                strides_of(g, batched, form.batch_first, &way.gy_t, &way.gy_n)
+            if gs[1] != NULL:
+                way.gh_n = data_at(packed(<cnp.ndarray> gs[1], hold), d * layer.batch * layer.output)
+            if self.n_states == 2 and gs[2] != NULL:
+                way.gc_n = data_at(packed(<cnp.ndarray> gs[2], hold), d * layer.batch * layer.hidden)
+            if form.cells and gs[3] != NULL:
+                g = <cnp.ndarray> gs[3]
+                g = g if in_rows(g) else packed(g, hold)
+                way.gcells = data_at(g, d * layer.hidden)
+                strides_of(g, batched, form.batch_first, &way.gcells_t, &way.gcells_n)
+        return self.pull(node, x, &layer, &form, kind, batched, targets)
+
+    cdef int pull(self, Node node, cnp.ndarray x, mg_layer *layer, Form *form, int kind, bint batched,
+                  PyObject ***targets) except -1:
+        """Run backward, its results into the targets."""
+        cdef PyObject *apart[MG_RECURRENT_OPERANDS]
+        cdef PyObject **slot
+        cdef cnp.ndarray out
+        cdef mg_direction *way
+        cdef Py_ssize_t *dims
+        cdef void *place
+        cdef int k, j, d, at, axes, adds, failed
+        for k in range(node.n_in):
+            apart[k] = NULL
+        try:
+            for k in range(node.n_in):
+                if targets[k] == NULL:
+                    continue
+                slot = targets[k]
+                for j in range(k):
+                    if targets[j] == slot:
+                        # One tensor in two places: the kernel may write both at once.
+                        slot = &apart[k]
+                        break
+                axes = operand_dims(node, k, &dims)
+                out = target_for(slot, axes, <cnp.npy_intp *> dims, x, False, &adds)
+                place = cnp.PyArray_DATA(out)
+                if k == 0:
+                    layer.dx, layer.dx_adds = place, adds
+                    if self.whole:
+                        strides_of(out, batched, form.batch_first, &layer.dx_t, &layer.dx_n)
+                    else:
+                        layer.dx_n = layer.input
+                    continue
+                d = (k - 1) // form.per_way
+                at = (k - 1) - d * form.per_way
+                way = &layer.way[d]
+                # Where the operand stands in the full order: h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, w_ph.
+                if not form.states:
+                    at += 2
+                elif self.n_states == 1 and at > 0:
+                    at += 1
+                if not form.bias and at > 3:
+                    at += 2
+                if not form.projection and at > 5:
+                    at += 1
+                if at == 0:
+                    way.dh_0 = place
+                elif at == 1:
+                    way.dc_0 = place
+                elif at == 2:
+                    way.dw_ih = place
+                elif at == 3:
+                    way.dw_hh = place
+                elif at == 4:
+                    way.db_ih = place
+                elif at == 5:
+                    way.db_hh = place
+                elif at == 6:
+                    way.dw_hr = place
+                else:
+                    way.dw_ph = place
+                if adds:
+                    way.adds |= 1 << at
+            with nogil:
+                failed = kernels.recurrent_backward[kind](layer)
+            if failed:
+                raise MemoryError
+            for k in range(node.n_in):
+                if apart[k] != NULL:
+                    np_add(<object> targets[k][0], <object> apart[k], <object> targets[k][0])
+        finally:
+            for k in range(node.n_in):
+                if apart[k] != NULL:
+                    Py_DECREF(<object> apart[k])
+        return 1
+
+
+cdef inline cnp.ndarray packed(cnp.ndarray a, list hold):
+    """The array, or a copy of it without gaps that `hold` keeps."""
+    if is_packed(a) and cnp.PyArray_ISALIGNED(a):
+        return a
+    a = cnp.PyArray_GETCONTIGUOUS(a) if not is_packed(a) else a.copy()
+    hold.append(a)
+    return a
+
+
+def recurrent_kernel(str unit, bint whole):
+    """Make the kernel of a whole layer, or of a step: of "rnn", "gru" or "lstm"."""
+    cdef RecurrentKernel kernel = RecurrentKernel.__new__(RecurrentKernel)
+    cells = {"rnn": (MG_CELL_TANH, 1), "gru": (MG_CELL_GRU, 3), "lstm": (MG_CELL_LSTM, 4)}
+    kernel.cell, kernel.gates = cells[unit]
+    kernel.n_states, kernel.whole = 2 if unit == "lstm" else 1, whole
+    return kernel
 
 
 # --- optimisers -----------------------------------------------------------------------------------

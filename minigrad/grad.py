@@ -490,6 +490,12 @@ class Composed(Op):
         """Return the results' tangents, by a second run of the twin."""
         return self._again(node, [t is not None for t in arriving]).push(arriving)
 
+    def fail(self, error: Exception, operands: list[Any], params: dict[str, Any] | None, scope: str) -> None:
+        """Raise `error` again, told from the whole operation: the twin's operations are not the caller's."""
+        if getattr(error, "_minigrad_told", False):
+            error._minigrad_told = False  # type: ignore[attr-defined]
+        super().fail(error, operands, params, scope)
+
     def has_kernel(self, array: Any) -> bool:
         """Say whether operands like an array meet a kernel, and not the twin."""
         if type(array) is np.ndarray:

@@ -502,6 +502,7 @@ class RecurrentLayers(Recurrent):
         ways, words = self._directions, self.unit.states
         params = {
             **(self._options or {}),
+            "states": states is not None,
             "bidirectional": self.bidirectional,
             "batch_first": self.batch_first,
             "lengths": None if inside is None else inside.sum(0, dtype=np.intp),
@@ -509,24 +510,16 @@ class RecurrentLayers(Recurrent):
         }
         final: list[State] = []
         cs = None
-        if states is None:
-            batch = x.shape[1 - axis : 2 - axis] if len(x.shape) == 3 else ()
-            on = array_lane(_core.data_of(x))
-            dtype = _core.data_of(self._parameters["weight_ih_l0"]).dtype
-            start = tuple(
-                _core.tensor(on.zeros((*batch, size), dtype))
-                for size in self._state_sizes(self.proj_size or self.hidden_size)
-            )
         for k in range(self.num_layers):
             last = k == self.num_layers - 1
             operands = [x]
             for d, names in enumerate(self._operands[k]):
                 if states is not None:
                     start = _slices(states, k * len(ways) + d)
+                    operands += start
                     if watched:
                         for word, s in zip(words, start, strict=True):
                             Told(x.shape[axis] if ways[d] else -1).name(s, word)
-                operands += start
                 operands += [self._parameters[name] for name in names]
             if cells and last:
                 params = {**params, "cells": True}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core, ops
+from .. import _core, _cpu, ops
 from ..backend import array_lane
 from ..grad import Composed
 from ..op import PAGE
@@ -184,9 +184,10 @@ KINDS = (
         {"cells": False},
     ),
 )
-SEQUENCE = {"bidirectional": False, "batch_first": False, "lengths": None, "recompute": 0}
-"""What every record of a layer has beside: `lengths` are integers (N,); `recompute` is k > 0 to keep the activations of
-no step but the states of every k-th, from which backward computes them again."""
+SEQUENCE = {"states": True, "bidirectional": False, "batch_first": False, "lengths": None, "recompute": 0}
+"""What every record of a layer has beside. Without `states` they start at zeros and are no operands; `lengths` are
+integers (N,); with `recompute`, k > 0, no step's activations are kept but the states of every k-th, from which backward
+computes the rest again."""
 
 
 def fields(p: dict[str, Any]) -> tuple[str, ...]:
@@ -203,7 +204,7 @@ def fields(p: dict[str, Any]) -> tuple[str, ...]:
 
 def words(states: Sequence[str], p: dict[str, Any]) -> list[str]:
     """Return the names of a record's operands."""
-    one = [*(f"{s}_0" for s in states), *fields(p)]
+    one = [*(f"{s}_0" for s in states if p.get("states")), *fields(p)]
     if "bidirectional" not in p:
         return ["x", *states, *fields(p)]
     return ["x", *one, *([f"{word}_reverse" for word in one] if p["bidirectional"] else [])]
@@ -218,9 +219,9 @@ def _layer(kind: Kind, p: dict[str, Any], made: Any, x: Tensor, *rest: Tensor) -
     axis = 1 if p["batch_first"] and len(x.shape) == 3 else 0
     steps, watched, both, cells = x.shape[axis], _core.is_watched(), p["bidirectional"], p.get("cells", False)
     number = len(rest) // (2 if both else 1)
-    n = len(kind.states)
+    n = len(kind.states) if p["states"] else 0
     ways = [
-        Way(word, word == "reverse", _weights(p, part[n:]), functools.partial(tuple, part[:n]))
+        _way(kind, word, _weights(p, part[n:]), part[:n], x, axis)
         for word, part in zip(("forward", "reverse") if both else ("",), (rest[:number], rest[number:]), strict=False)
     ]
     lengths = p["lengths"]
@@ -252,6 +253,18 @@ def _layer(kind: Kind, p: dict[str, Any], made: Any, x: Tensor, *rest: Tensor) -
         for word, y in [pair for pairs in named for pair in pairs]:
             y.name = word
     return (results[0], *ends, *results[1:])
+
+
+def _way(kind: Kind, word: str, w: Weights, start: State, x: Tensor, axis: int) -> Way:
+    """Return a direction; it starts at zeros where no state is given."""
+
+    def zero() -> State:
+        batch = x.shape[1 - axis : 2 - axis] if len(x.shape) == 3 else ()
+        outputs, hidden = w.weight_hh.shape[1], w.weight_hh.shape[0] // kind.gates
+        lane, dtype = array_lane(_core.data_of(x)), _core.data_of(x).dtype
+        return tuple(_core.tensor(lane.zeros((*batch, size), dtype)) for size in (outputs, hidden)[: len(kind.states)])
+
+    return Way(word, word == "reverse", w, functools.partial(tuple, start) if start else zero)
 
 
 def _within(y: Tensor, now: Any) -> Tensor:
@@ -299,6 +312,7 @@ def _records(kind: Kind) -> tuple[Composed, Composed]:
         f"(N, I), {states}, {weights}, … -> {states}",
         f"A step of a recurrent network: what nn.{name.upper()}Cell runs.",
     )
+    layer.compiled, cell.compiled = _cpu.recurrent_kernel(name, True), _cpu.recurrent_kernel(name, False)
     return layer, cell
 
 
