@@ -130,7 +130,7 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
     yield (
         "Folded",
         [
-            Picture("fold-itself", "A thousand steps fold by themselves.", "lstm --text hello --steps 1000"),
+            Picture("fold-itself", "Two hundred steps fold by themselves.", "lstm --text hello --steps 200"),
             Picture("fold-time", "Seven steps, folded over time.", "rnn --text hello --steps 7 --fold time"),
             Picture("fold-gate", "Each gate in a box.", "lstm --text abc --fold gate"),
             Picture("fold-layer", "Each layer in a box.", "gru --text abc --layers 2 --fold layer"),

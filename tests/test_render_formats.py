@@ -310,3 +310,17 @@ def test_a_view_of_nothing_but_names():
     assert to_mermaid(again) == to_mermaid(view)
     lone = View((ViewNode(0, "input", "input", "x", shape=(2,)),), ())
     assert "│ x  2  input" in to_text(lone)
+
+
+def test_the_losses_of_many_folded_steps_are_one_line():
+    """What a fold hands to one operation a hundred times is drawn once, and still stands for all of it."""
+    tape = recorded("rnn", steps=100)
+    view = view_of(tape, fold_with=fold)
+    (stack,) = (n.id for n in view.nodes if n.op == "stack")
+    into = [e for e in view.edges if e.target == stack]
+    assert [len(e.keys) for e in into] == [1, 1, 1, 95, 1, 1]
+    assert [key for e in into for key in e.keys] == [
+        (node.id, stack, k) for k, node in enumerate(n for n in tape.nodes if n.op == "cross_entropy")
+    ]
+    few = view_of(recorded("rnn", steps=13), fold_with=fold)
+    assert max(len(e.keys) for e in few.edges if few.node(e.target).op == "stack") == 1

@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -58,6 +58,8 @@ _SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
 _RAISED = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
 _SHAPERS = frozenset({"getitem", "mT", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
 _SLICE = re.compile(r"^(.+)\[(\w)\]$")
+_LINES_APART = 8
+"""Up to so many edges from a fold into one operation stay apart."""
 _FORMULA_INSIDE = 10
 """A value without a name is called by its formula up to this many characters: tanh(c₃)."""
 
@@ -945,7 +947,24 @@ def _quotient(
                 lit=any(part.lit for part in parts),
             )
             arguments[e.target] += 1
-    return replace(view, nodes=tuple(nodes), edges=tuple(edges))
+    return replace(view, nodes=tuple(nodes), edges=tuple(_together(edges)))
+
+
+def _together(edges: list[ViewEdge]) -> Iterator[ViewEdge]:
+    """Yield edges, but a single one for very many from one fold into one operation: the losses of a thousand steps."""
+    lines: dict[tuple[int, int], list[ViewEdge]] = {}
+    for e in edges:
+        if e.source < 0 <= e.target:
+            lines.setdefault((e.source, e.target), []).append(e)
+    for e in edges:
+        same = lines.get((e.source, e.target), [])
+        if len(same) <= _LINES_APART:
+            yield e
+        elif e is same[0]:
+            keys = tuple(key for part in same for key in part.keys)
+            yield replace(
+                e, carries=None, parts=keys, cut=all(part.cut for part in same), lit=any(part.lit for part in same)
+            )
 
 
 def _fold_id(first: ViewNode) -> int:
