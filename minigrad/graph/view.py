@@ -29,7 +29,7 @@ from minigrad.errors import UsageError
 from minigrad.graph.carried import carried, gain
 from minigrad.graph.highlight import lit_edges
 from minigrad.graph.immediate import immediate
-from minigrad.graph.loops import steps_of_loops
+from minigrad.graph.loops import Kind, steps_of_loops
 from minigrad.graph.paths import unwatched
 
 SHOW = ("shape", "value", "grad", "local", "gain", "flow")
@@ -57,6 +57,7 @@ _INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(-?\d+)\]?$")
 _SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
 _RAISED = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
 _SHAPERS = frozenset({"getitem", "mT", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
+_CELL = re.compile(r"(rnn|lstm|gru)(_\w+)?")
 _SLICE = re.compile(r"^(.+)\[(\w)\]$")
 _LINES_APART = 8
 """Up to so many edges from a fold into one operation stay apart."""
@@ -488,7 +489,7 @@ def unroll(view: View) -> View:
     group: dict[int, str] = {}
     label: dict[str, str] = {}
     for n in view.nodes:
-        if n.step is None or n.kind == "fold" or n.tap is not None or _is_read(n):
+        if n.step is None or n.kind == "fold" or n.tap is not None or _is_read(n) or n.op == "detach":
             continue
         before = _before_step(n.scope)
         if before:
@@ -515,7 +516,10 @@ def _is_read(node: ViewNode) -> bool:
 
 
 def _recurrent_inside(view: View) -> set[int]:
-    """Return what lies between the state that a step receives and the one it hands on, and what makes its gates."""
+    """Return what lies between the state that a step receives and the one it hands on.
+
+    The last step hands on nothing: what is the same operation as one inside of another step is inside as well.
+    """
     step = {n.id: n.step for n in view.nodes}
     within = [e for e in view.edges if step[e.target] is not None and step[e.source] == step[e.target]]
     passed = [e for e in view.edges if e.role in ("cell", "hidden") and step[e.source] != step[e.target]]
@@ -523,7 +527,28 @@ def _recurrent_inside(view: View) -> set[int]:
     for e in reversed(within):
         if e.target in before:
             before.add(e.source)
-    return before
+    alike = _alike(view)
+    kinds = {alike[i] for i in before if i in alike}
+    return {i for i, kind in alike.items() if kind in kinds}
+
+
+def _alike(view: View) -> dict[int, Kind]:
+    """Return what an operation is within its step: the same for the same operation of every step."""
+    roots: dict[int, list[tuple[int, int]]] = {}
+    by_id = {n.id: n for n in view.nodes}
+    for e in view.edges:
+        source = by_id[e.source]
+        root = source.tap if source.tap is not None else source.id if source.kind == "parameter" else None
+        if root is not None:
+            roots.setdefault(e.target, []).append((e.argument, root))
+    seen: Counter[Kind] = Counter()
+    alike: dict[int, Kind] = {}
+    for n in view.nodes:
+        if n.kind == "op" and n.step is not None and n.tap is None:
+            kind = (n.op, tuple(p for p in n.scope if not p.startswith("t=")), tuple(roots.get(n.id, ())))
+            seen[n.step, kind] += 1
+            alike[n.id] = (kind, seen[n.step, kind])
+    return alike
 
 
 def roll(view: View) -> View:
@@ -546,11 +571,13 @@ def roll(view: View) -> View:
         seen[(n.step, *kind)] += 1
         key = repr((*kind, seen[(n.step, *kind)]))
         group[n.id], label[key] = key, n.label if n.kind in ("fold", "op") and n.op not in _SHAPERS else stem or n.label
+    sizes = Counter(group.values())
+    group = {i: key for i, key in group.items() if sizes[key] > 1}
     step = {n.id: n.step for n in view.nodes}
     edges = tuple(replace(e, carries=rolled_name(e.carries)) for e in view.edges)
     rolled = _quotient(replace(view, edges=edges), group, label, lambda e: step[e.source] != step[e.target])
     nodes = (
-        n if n.step is None or n.kind != "fold" else replace(n, step=steps[0], span=(steps[0], steps[-1]))
+        n if n.step is None else replace(n, step=steps[0], span=(steps[0], steps[-1]) if n.kind == "fold" else None)
         for n in rolled.nodes
     )
     # all of a sequence goes into one operation as one line
@@ -750,6 +777,8 @@ def _with_steps(view: View) -> View:
         t = users.pop() if len(users) == 1 and by_id[i].kind != "op" else None
         if t is not None and not _is_initial(by_id[i]):
             step[i] = t
+    initial = _initial_states(replace(view, nodes=tuple(replace(n, step=step[n.id]) for n in view.nodes)))
+    loose = [i for i in loose if i not in initial]
     fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
 
     def sort(i: int) -> tuple[Any, ...]:
@@ -763,7 +792,8 @@ def _with_steps(view: View) -> View:
         adopted = {
             i: t
             for i, t in candidates.items()
-            if len(seen[sort(i)]) == len(steps) and not (len(steps) == 1 and _is_initial(by_id[i]))
+            if (len(seen[sort(i)]) == len(steps) or (len(seen[sort(i)]) > 1 and by_id[i].kind != "op"))
+            and not (len(steps) == 1 and _is_initial(by_id[i]))
         }
         step.update(adopted)
         return bool(adopted)
@@ -791,6 +821,18 @@ def _with_steps(view: View) -> View:
                 before[i] = t
         moved |= adopt(before)
     return replace(view, nodes=tuple(replace(n, step=step[n.id]) for n in view.nodes))
+
+
+def _initial_states(view: View) -> set[int]:
+    """Return the leaves that stand where later steps read what an earlier one computed: h₀, c₀ by whatever name."""
+    step = {n.id: n.step for n in view.nodes}
+    alike = _alike(view)
+    handed: set[tuple[Kind, int]] = set()
+    for e in view.edges:
+        if e.target in alike and step[e.source] is not None and step[e.source] != step[e.target]:
+            handed.add((alike[e.target], e.argument))
+    leaves = {n.id for n in view.nodes if n.kind in ("input", "constant")}
+    return {e.source for e in view.edges if e.source in leaves and (alike.get(e.target), e.argument) in handed}
 
 
 def _with_gates(view: View, tap: Mapping[int, int], children: Mapping[int, list[int]]) -> tuple[ViewNode, ...]:
@@ -841,6 +883,10 @@ def _taps(view: View, parents: dict[int, list[int]]) -> dict[int, int]:
 
 def _with_roles(view: View) -> View:
     by_id = {n.id: n for n in view.nodes}
+    for e in view.edges:  # a state that was cut off is still that state
+        n = by_id[e.target]
+        if n.op == "detach" and n.name is None:
+            by_id[n.id] = replace(n, name=by_id[e.source].name)
     first = min(view.steps, default=None)
     reached: dict[int, set[int | None]] = {}
     for e in view.edges:
@@ -855,6 +901,9 @@ def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode], initial: Collection[int
         return "parameter"
     if target.step is None or source.step == target.step:
         return "data"
+    if _CELL.fullmatch(target.op) and edge.name:
+        # a fused cell hands on several states under one name; its operands say which is which
+        return {"c": "cell", "h": "hidden"}.get(edge.name[0], "data")
     stem = re.match(r"[A-Za-z]+", source.name or "")
     if stem and stem.group() in ("c", "h"):
         return "cell" if stem.group() == "c" else "hidden"
@@ -943,6 +992,7 @@ def _quotient(
                 e,
                 argument=arguments[e.target],
                 parts=tuple(key for part in parts for key in part.keys),
+                name=parts[0].name if len({part.name for part in parts}) == 1 else "",
                 cut=all(part.cut for part in parts),
                 lit=any(part.lit for part in parts),
             )

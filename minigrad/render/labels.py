@@ -57,16 +57,19 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
             label, math = f"{label}_{gate_letter(n.gate) or order[n.tap]}", True
         elif n.op == "getitem" and n.name:
             label = n.display_name or n.name
-        elif n.kind in ("constant", "input") and not n.name and len(used.get(n.id, ())) == 1:
-            argument = used[n.id][0].name
-            label = argument if len(argument) > 1 else label  # "target" says something, "x" does not
+        elif n.op in ("constant", "input") and not n.name:
+            # what it is to all of its readers says something of what has no name; "x" says less than a number
+            told = {"c" if e.role == "cell" else "h" if e.role == "hidden" else e.name for e in used.get(n.id, ())}
+            word = told.pop() if len(told) == 1 else ""
+            if (len(word) > 1 and len(used[n.id]) == 1) or (word and n.label in (n.op, "const")):
+                label = word
         out[n.id] = (label, math)
     for n in view.nodes:
         if n.op in ("affine", "matmul") and n.id in feeds:
             edges = feeds[n.id]
             weight = next((e for k, e in edges.items() if k > 0 and e.role == "parameter"), None)
             data = edges.get(0)
-            if weight is None or data is None or by_id[weight.source].kind == "fold":
+            if weight is None or data is None:
                 continue
             source = by_id[weight.source]
             letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)

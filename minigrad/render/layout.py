@@ -151,12 +151,18 @@ class _Builder:
             elif column[n.id] is None:
                 early.append(n.id)
             elif all(
-                self.nodes[s].step is not None or s in on_top for s in (self.edges[k].source for k in self.into[n.id])
+                self.nodes[s].step is not None or s in on_top or self._is_start(s)
+                for s in (self.edges[k].source for k in self.into[n.id])
             ):
+                starts = [s for s in (self.edges[k].source for k in self.into[n.id]) if self._is_start(s)]
+                on_top.update(starts)
+                self.ceiling += starts
+                column.update(dict.fromkeys(starts, column[n.id]))
                 on_top.add(n.id)
                 self.ceiling.append(n.id)
             else:
                 after.append(n.id)
+        early = [i for i in early if i not in on_top]
         later = set(after)
         for i in reversed(early):
             targets = [self.edges[k].target for k in self.out[i]]
@@ -181,6 +187,11 @@ class _Builder:
             else:
                 self.before.append(p)
         self.rails = [*self.data_rails, *shared]
+
+    def _is_start(self, id: int) -> bool:
+        """Whether a node is a plain number that one operation reads: the 0 that a sum starts from."""
+        node = self.nodes[id]
+        return node.kind in ("constant", "input") and math.prod(node.shape) == 1 and len(self.out[id]) == 1
 
     def _with_taps(self, parameter: int) -> list[int]:
         return [parameter, *(t for t, root in self.taps.items() if root == parameter)]
@@ -250,7 +261,10 @@ class _Builder:
 
     def _wire_of(self, e: ViewEdge) -> tuple[int, str]:
         """One wire a result; a fold hands on several results, each on a wire of its own."""
-        return (e.source, (e.carries or e.role) if self.nodes[e.source].kind == "fold" else "")
+        node = self.nodes[e.source]
+        if node.kind != "fold" and not is_block(node):
+            return (e.source, "")
+        return (e.source, (e.carries or "") if node.kind == "fold" else e.role)
 
     def _readers(self, id: int) -> list[int]:
         return [self.edges[k].target for k in self.out[id]]
@@ -521,6 +535,8 @@ class _Builder:
         node = self.nodes[run.source]
         if node.kind == "fold" and run.ends:
             return pretty(self.edges[run.ends[0][0]].carries) or ""
+        if run.carried and run.ends and node.name and node.name.endswith("]"):
+            return pretty(self.edges[run.ends[0][0]].name + node.name[node.name.rindex("[") :]) or ""
         return node.display_name or ""
 
     # left of the steps

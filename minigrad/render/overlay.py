@@ -99,7 +99,7 @@ def beside(points: Sequence[Point], by: float, square: bool = True) -> list[Poin
             if square and abs(nx) < 0.02 * by:
                 moved.append((x, y + math.copysign(by, ny)))
             else:  # where the line beside it meets the same edge
-                moved.append((x + math.copysign(min(by * by / max(abs(nx), 0.01), 5 * by), nx), y))
+                moved.append((x + math.copysign(min(by * by / max(abs(nx), 0.01), 3 * by), nx), y))
             continue
         bend = 1 + (before[0] * after[0] + before[1] * after[1]) / by**2
         if bend < 0.2:  # it turns round: no point is beside both parts
