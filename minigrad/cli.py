@@ -191,7 +191,9 @@ examples:
   minigrad render-graph rnn -o - --format dot | dot -Tpng > rnn.png
   minigrad render-graph model.py:loss -o loss.svg --open --watch"""
 
-_STYLES = "graph (default): every operation; unrolled: a block a step; rolled: a block and a loop; circuit: one step"
+_STYLES = (
+    "graph (default): every operation; unrolled: a block a step; rolled: a block and a loop; circuit, odyssey: one step"
+)
 _SHOWN = "shape,value,grad on nodes; local,gain,flow on edges (default: shape)"
 _FOLDS = "time, layer, gate or file.py:function; none draws every step of a long one"
 _FORMATS = "svg, png, pdf, html, dot, json, mermaid, text or ascii, if the file does not say"
@@ -208,7 +210,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
     group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
     group.add_argument("--flow", metavar="HOW", help="width or color of an edge follows the gradient that it carries")
-    group.add_argument("--step", metavar="T", type=int, help="the step that a circuit shows (default: the middle)")
+    group.add_argument("--step", metavar="T", type=int, help="the step of a chart of one step (default: the middle)")
     group.add_argument("--layer", metavar="N", help="the layer of that step (default: 0)")
     group.add_argument("--direction", metavar="WAY", help="forward (default) or reverse, where there are both")
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")

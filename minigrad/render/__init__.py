@@ -23,6 +23,7 @@ from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, converter, to_pdf, to_png
 from minigrad.render.layout import lay_out
 from minigrad.render.mermaid import MOST_EDGES, to_mermaid
+from minigrad.render.odyssey import to_odyssey
 from minigrad.render.plan import Arrange
 from minigrad.render.scene import Scene
 from minigrad.render.svg import to_svg
@@ -95,6 +96,7 @@ _STYLES: Mapping[str, Style] = {
     "unrolled": Style(_graph, shape=lambda view, _: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
     "rolled": Style(_graph, shape=lambda view, _: roll(past_stacks(view)), can=_OVERLAYS, whole=True),
     "circuit": _chart(to_circuit),
+    "odyssey": _chart(to_odyssey),
 }
 STYLES = tuple(_STYLES)
 
@@ -159,8 +161,8 @@ def render(
         source: a tape, or the `View` of one.
         path: where to write; the ending chooses the format. Without it the picture is only returned.
         style: ``"graph"``, every operation in one frame a step; ``"unrolled"``, one block a layer and step;
-            ``"rolled"``, one block a layer, its states led back to it; ``"circuit"``, the classical chart of one
-            recurrent block as an electronic circuit, filled from one step.
+            ``"rolled"``, one block a layer, its states led back to it; ``"circuit"`` and ``"odyssey"``, the two
+            classical charts of one recurrent block, filled from one step.
         format: one of `FORMATS`, where the ending of `path` does not say it; SVG if nothing does.
         show: what stands on nodes: any of shape, value, grad; and on edges: local, ∂⁺ as a formula, gain, its size,
             and flow, the norm of the gradient that the edge carries.

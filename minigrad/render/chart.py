@@ -33,8 +33,8 @@ BACK = 7.0
 SHOWN_NUMBERS = 2
 """Arrays of more numbers than this are written as their norm."""
 
-WIDEST = 1122
-"""A4 landscape at 96 pixels an inch: where vectors would make a chart wider than this, it writes norms."""
+PAGE = (1122, 794)
+"""A4 landscape at 96 pixels an inch: where vectors would make a chart larger than this, it writes norms."""
 
 _STEPPED = re.compile(r"(\b[a-z]+)(₋?[₀-₉]+)")
 _LEVEL = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
@@ -288,6 +288,19 @@ class Chart:
         lines: Lines = [[(part.sign, size, "sans", "t")]]
         return self._add(name, x, y, 2 * radius, 2 * radius, lines, style, "circle")
 
+    def disc(
+        self, name: str, x: float, y: float, radius: float, lines: Lines, style: str, parts: Sequence[str] = ()
+    ) -> Box:
+        """Draw a part, or several as one, as a circle with lines in it."""
+        more = [i for part in parts for i in self.block.parts[part].members]
+        return self._add(name, x, y, 2 * radius, 2 * radius, lines, style, "circle", more=more)
+
+    def terminal_of(self, name: str, x: float, y: float, anchor: str, more: Lines | None = None) -> Box:
+        """Write what comes from the step before above a place, or beside it where it is anchored at its start."""
+        lines = self.state(name) + (more or [])
+        high = measure(lines)[1]
+        return self.place(name, x, y if anchor == "start" else y - high / 2, lines, anchor)
+
     def place(self, name: str, x: float, y: float, lines: Lines, anchor: str) -> Box:
         """Draw what enters or leaves as words without an outline; x is the side that the anchor names."""
         wide, high = measure(lines)
@@ -305,6 +318,7 @@ class Chart:
         style: str,
         shape: str,
         anchor: str = "middle",
+        more: Sequence[int] = (),
     ) -> Box:
         part = self.block.parts[name]
         at = {"start": x - wide / 2 + 2, "middle": x, "end": x + wide / 2 - 2}[anchor]
@@ -314,7 +328,7 @@ class Chart:
         if len(titles) > 4:
             titles = [*titles[:3], f"and {len(titles) - 4} more", titles[-1]]
         key = f"n-{node.key}"
-        classes = tuple(f"n-{self.keys[i]}" for i in part.members)
+        classes = tuple(f"n-{self.keys[i]}" for i in (*part.members, *more))
         if key in self.used:
             key, classes = self._fresh(key), (f"n-{node.key}", *classes)
         self.used.add(key)
@@ -514,7 +528,7 @@ def fitted(draw: Callable[[int], Scene]) -> Scene:
     """Draw with as many numbers of each array as a page has room for."""
     for most in range(SHOWN_NUMBERS, 1, -1):
         scene = draw(most)
-        if scene.width <= WIDEST:
+        if scene.width <= PAGE[0] and scene.height <= PAGE[1]:
             return scene
     return draw(1)
 

@@ -11,14 +11,14 @@ _GATE_FILLS = {
     "light": {
         "forget": "#ffd8d8", "input": "#d0e7ff", "cell": "#fff0c2", "output": "#d8f3d6", "reset": "#ffd8d8",
         "update": "#d0e7ff", "new": "#fff0c2", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#f3e8ff",
-        "loss": "#ffd3d6", "op": "#f3f4f8", "leaf": "#e4e0fb", "constant": "#eeeeee", "parameter": "#eeeeee",
-        "fold": "#f3f4f8",
+        "loss": "#ffd3d6", "core": "#ffe3cc", "op": "#f3f4f8", "leaf": "#e4e0fb", "constant": "#eeeeee",
+        "parameter": "#eeeeee", "fold": "#f3f4f8",
     },
     "dark": {
         "forget": "#6b2f35", "input": "#264d73", "cell": "#66541c", "output": "#2c5a2f", "reset": "#6b2f35",
         "update": "#264d73", "new": "#66541c", "mul": "#5a3238", "add": "#2d4f38", "squash": "#4a3a63",
-        "loss": "#7a2f3c", "op": "#343a46", "leaf": "#453f73", "constant": "#3a3d44", "parameter": "#3a3d44",
-        "fold": "#2b3140",
+        "loss": "#7a2f3c", "core": "#6b4423", "op": "#343a46", "leaf": "#453f73", "constant": "#3a3d44",
+        "parameter": "#3a3d44", "fold": "#2b3140",
     },
 }  # fmt: skip
 _PRINT = dict.fromkeys(_GATE_FILLS["light"], "#ffffff") | {
@@ -141,6 +141,7 @@ def _chart_rules(t: Theme) -> list[str]:
     return [
         ".mg .e.forward{stroke-width:1.6}.mg .e.lag{stroke-width:1.6;stroke-dasharray:5 3.5}",
         f".mg .e.peephole{{stroke:{t.peephole};stroke-width:1.7}}",
+        f".mg .e.lag.peephole{{stroke-dasharray:5 3.5}}.mg .n.core .b{{stroke-width:2.2;fill:{t.fills['core']}}}",
         f".mg .e.highway{{stroke:{t.cell};stroke-width:3.4}}",
         f".mg .e.backward{{stroke:{t.backward};stroke-width:1.6" + (";stroke-dasharray:1.6 2.4}" if plain else "}"),
         f".mg .dot.forward,.mg .a-forward,.mg .dot.lag,.mg .a-lag{{fill:{t.line}}}",
