@@ -481,6 +481,39 @@ def test_walking_lights_the_lid_over_a_folded_node(opened):
     assert len(page.now()) == 1
 
 
+def test_a_chart_of_one_step_walks_through_that_step(opened):
+    tape = recorded("lstm", text="abab", hidden=2, steps=4, seed=3, peepholes="diagonal")
+    page = opened(tape, style="circuit", step=2)
+    assert page.js("return document.querySelectorAll('.handle').length") == 0
+    seen = page.js(WALK, "backward")
+    steps = {
+        n.time
+        for n in tape.nodes
+        if f"g{n.id}" in {what for s in seen for place, what, _ in s["numbers"] if place == "sum"}
+    }
+    assert 2 in steps
+    assert steps <= {1, 2, None}
+    (c,) = [n for n in tape.nodes if n.name == "c[2]"]
+    page.open(f"#node={c.id}")
+    terms = equations("c[2]", tape).terms
+    shown = {
+        what: rows for place, what, rows in page.js(NUMBERS + "return state()")["numbers"] if place == "term-numbers"
+    }
+    assert len(terms) == 5  # the five routes of a cell with peepholes
+    for term in terms:
+        assert_shows(shown[f"c{c.id}-{term.edge.target.id}-{term.edge.argument}"], term.contribution)
+    page.js("document.querySelector('.n.now, .n.chosen').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert page.at() == f"node={c.id}"
+
+
+@pytest.mark.parametrize("style", ["unrolled", "rolled"])
+def test_blocks_walk_through_what_is_inside(opened, style):
+    tape = recorded("lstm", text="abab", hidden=2, steps=4, seed=3)
+    seen = opened(tape, style=style).js(WALK, "backward")
+    assert len(seen) == len(walk_of(tape).backward)
+    assert all(len(s["now"]) == 1 for s in seen)
+
+
 def test_pictures_folded_beforehand_still_walk_through_everything(opened):
     tape = recorded("rnn", text="ab", hidden=2, steps=9, seed=3)
     page = opened(tape, "#step=b1", fold="time")

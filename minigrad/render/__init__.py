@@ -252,9 +252,10 @@ def render(
         elif kind == "pdf":
             data = to_pdf(svg)
         elif kind == "html":
-            walkable = style == "graph" and not isinstance(source, View) and sum(n.count for n in view.nodes) <= WALKED
-            walk = walk_of(source, losses) if walkable else None
-            data = to_page(view, svg, theme, title, walk, view_of(source, show=carried) if walk else None)
+            recorded = len(getattr(source, "nodes", ())) or sum(n.count for n in view.nodes)
+            walk = walk_of(source, losses) if recorded <= WALKED and not isinstance(source, View) else None
+            whole = view_of(source, show=carried) if walk else view
+            data = to_page(view, svg, theme, title, walk=walk, whole=whole, foldable="fold" in manner.can)
         else:
             data = svg
     written = None

@@ -31,8 +31,10 @@ def to_page(
     svg: str,
     theme: str = "light",
     title: str | None = None,
+    *,
     walk: Walk | None = None,
     whole: View | None = None,
+    foldable: bool = True,
 ) -> str:
     """Return an HTML document that needs nothing else; without JavaScript it still shows the picture.
 
@@ -43,6 +45,7 @@ def to_page(
         title: the page's heading.
         walk: the walk through the same tape; without it the page shows structure and summaries only.
         whole: everything on the tape, if the picture leaves out or bundles some of it.
+        foldable: whether its frames are steps that can be narrowed.
     """
     colours = theme_named(theme)
     whole = whole or view
@@ -56,6 +59,7 @@ def to_page(
             for e in whole.as_dict()["edges"]
         ],
         "folds": [] if whole is view else [n for n in _records(view) if n["id"] < 0],
+        "foldable": foldable,
         "folded": list(steps[3:-2]) if len(steps) > _STEPS_OPEN else [],
         "walk": None if walk is None else _packed(walk),
     }

@@ -129,7 +129,9 @@ function arrange() {
     e.mark.classList.toggle("under", Boolean(b && a !== b));
   }
   for (const g of groups) cover(g);
+  byId("fold-all").textContent = anyOpen() ? "fold" : "unfold";
 }
+const anyOpen = () => groups.some((g) => g.kind === "step" && !g.folded);
 function moveBy(element, shift) {
   element.style.translate = Math.abs(shift) > 0.05 ? shift.toFixed(1) + "px 0" : "";
 }
@@ -186,7 +188,7 @@ function foldAll(folded) {
 }
 const fullWidth = full.w, band = { top: 0, bottom: 0 }; // from the top of the frames to their bottom
 function prepareFolds() {
-  findGroups();
+  if (data.foldable) findGroups();
   band.top = Math.min(...groups.map((g) => g.box.y));
   band.bottom = Math.max(...groups.map((g) => g.box.y + g.box.h));
   svg.querySelector(".nodes").before(lids);

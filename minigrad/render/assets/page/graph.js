@@ -13,10 +13,12 @@ const run = (pool, place) => (place ? pool.subarray(place[0], place[0] + place[1
 
 // Everything that was computed, by key: the id on the tape, or "fold-17". A mark is what the picture shows of it.
 const nodes = new Map();
+// Charts bundle: there the identities are classes.
+const markOf = (key) => byId(key) ?? document.getElementsByClassName(key)[0] ?? null;
 for (const n of [...data.nodes, ...data.folds]) {
   const shape = walk?.shapes[n.key] ?? n.shape ?? [];
   nodes.set(n.key, {
-    ...n, shape, scope: n.scope ?? [], size: shape.reduce((a, b) => a * b, 1), into: [], out: [], mark: byId("n-" + n.key),
+    ...n, shape, scope: n.scope ?? [], size: shape.reduce((a, b) => a * b, 1), into: [], out: [], mark: markOf("n-" + n.key),
     numbers: run(numbers, walk?.values[n.key]), gradient: run(numbers, walk?.gradients[n.key]), under: null,
   });
 }
@@ -30,7 +32,7 @@ const drawnFolds = data.folds.map((n) => nodes.get(n.key));
 const edges = data.edges.map((e) => {
   const edge = {
     name: "", argument: 0, ...e, from: nodes.get(keyOf(e.source)), to: nodes.get(keyOf(e.target)),
-    mark: e.key ? byId(e.key) : null, contribution: null, local: null, flows: false,
+    mark: markOf(e.key ?? ["e", e.source, e.target, e.argument ?? 0].join("-")), contribution: null, local: null, flows: false,
   };
   edge.from.out.push(edge);
   edge.to.into.push(edge);

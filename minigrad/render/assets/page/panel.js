@@ -62,6 +62,7 @@ function link(n) {
 function heading(n) {
   const title = make("h2", parsed(left(n)), { "aria-label": spoken(n) });
   const where = n.scope.filter((part) => !part.startsWith("t=")), facts = [n.kind === "op" ? n.op : n.kind];
+  if (n.name && n.tap !== undefined) facts.unshift(n.name);
   if (n.time !== undefined) facts.push("t = " + n.time);
   if (where.length) facts.push(where.join(" / "));
   if (n.kind !== "fold") facts.push(shapeOf(n) + " " + n.dtype);
@@ -91,7 +92,7 @@ function gradientPart(n) {
     const item = make("li", [
       make("span", [`${flows.length > 1 ? k + 1 + ". " : ""}through `, link(e.to), e.name && e.to.into.length > 1 ? ` as ${e.name}` : ""], { class: "via" }),
       math(symbols, "term"), math(reckoned, "term-numbers"),
-    ], { "data-edge": e.key });
+    ], { "data-edge": e.key, style: `--k:${Math.min(k, 8)}` });
     if (local !== null) item.firstChild.append(make("span", parsed(`<msup><mo>∂</mo><mo>+</mo></msup><mo>=</mo>${local}`), { class: "local" }));
     else if (e.local && e.from.size * e.to.size <= 400) item.append(jacobian(e));
     item.addEventListener("pointerenter", () => mark("near", [e.mark]));
@@ -141,7 +142,7 @@ function welcome() {
   panel.node.replaceChildren(make("h2", byId("title").textContent),
     make("dl", lines.map(([key, what]) => [make("dt", key), make("dd", what)])),
     ...(walk?.notes ?? []).map((text) => make("p", text, { class: "soft noted" })),
-    ...(walk ? [] : [make("p", "This page shows structure and summaries. Drawn from a tape of up to 2000 operations in the style graph, it walks through every number.", { class: "soft" })]));
+    ...(walk ? [] : [make("p", "This page shows structure and summaries. Drawn from a tape of up to 2000 operations, it walks through every number.", { class: "soft" })]));
 }
 
 // ---- choosing ----------------------------------------------------------------------------------------------------

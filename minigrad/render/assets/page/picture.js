@@ -35,11 +35,12 @@ function fit() {
   sight.scale = Math.min(w / full.w, h / full.h, 2);
   settle();
 }
-// Everything if that can be read, else the full height, else the beginning at a size that can be read.
+// Everything if that can be read, else the full height, else the first step at a size that can be read.
 function open() {
   const { w, h } = room(), whole = Math.min(w / full.w, h / full.h);
   sight.scale = whole >= SMALLEST_READABLE ? Math.min(whole, 1.5) : Math.min(1, Math.max(h / full.h, SMALLEST_READABLE));
-  sight.x = 0;
+  const first = groups.find((g) => g.kind === "step")?.box;
+  sight.x = first && w / sight.scale < first.x + first.w ? Math.max(0, first.x - 90) : 0;
   sight.y = Math.max(0, full.h - h / sight.scale) / 2;
   settle();
 }

@@ -1,7 +1,8 @@
 // The walk: forward node by node, backward in the order in which gradients are complete.
-const forward = all.filter((n) => n.kind === "op" || n.kind === "fold");
+// A chart of one step shows a part of what was recorded: the walk goes through that part.
+const forward = all.filter((n) => (n.kind === "op" || n.kind === "fold") && standIn(n));
 const backward = walk
-  ? walk.backward.map((id) => nodes.get(String(id))).filter(Boolean)
+  ? walk.backward.map((id) => nodes.get(String(id))).filter(standIn)
   : [...forward].reverse().filter((n) => n.requires_grad);
 let way = "forward", step = -1, timer = null;
 const steps = () => (way === "forward" ? forward : backward);
@@ -83,4 +84,5 @@ function showPlaying() {
   const button = byId("play");
   button.querySelector("use").setAttribute("href", timer ? "#i-pause" : "#i-play");
   button.setAttribute("aria-label", timer ? "pause" : "play");
+  document.body.classList.toggle("playing", Boolean(timer));
 }

@@ -15,20 +15,30 @@ function onNode(n) {
   };
   onPress(n.mark, pick);
   n.mark.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "touch") return;
     const said = (label, numbers, summary) => (numbers ? `${numbers.length > 1 ? "‖" + label + "‖" : label} ${figure(stands(numbers))}`
       : summary ? `‖${label}‖ ${figure(Number(summary.norm))}` : null);
-    tip.textContent = [spoken(n), n.kind === "fold" ? null : shapeOf(n), said("value", n.numbers, n.value), said("gradient", n.gradient, n.grad)]
-      .filter(Boolean).join(", ");
-    tip.hidden = false;
-    tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
-    tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + "px";
+    point(event, [spoken(n), n.kind === "fold" ? null : shapeOf(n), said("value", n.numbers, n.value), said("gradient", n.gradient, n.grad)]);
   });
   n.mark.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
+// An edge says what it carries both ways.
+function onEdge(e) {
+  e.mark.addEventListener("pointermove", (event) => {
+    const rule = parsed(localOf(e) ?? "").textContent, brings = e.contribution;
+    point(event, [`${spoken(e.from)} → ${spoken(e.to)}`, rule && `∂⁺ = ${rule}`,
+      brings && (brings.length > 1 ? `‖contribution‖ ${figure(norm(brings))}` : `contribution ${figure(brings[0])}`)]);
+  });
+  e.mark.addEventListener("pointerleave", () => { tip.hidden = true; });
+}
+function point(event, facts) {
+  if (event.pointerType === "touch") return;
+  tip.textContent = facts.filter(Boolean).join(", ");
+  tip.hidden = false;
+  tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+  tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + "px";
+}
 
 const turn = (to) => { if (way !== to) walkTo(to, step < 0 ? -1 : 0); };
-const anyOpen = () => groups.some((g) => g.kind === "step" && !g.folded);
 const actions = {
   first: () => walkTo(way, 0), prev: () => walkTo(way, step - 1), next: () => walkTo(way, step + 1),
   last: () => walkTo(way, Infinity), play, fit, "zoom-in": () => zoom(1.25), "zoom-out": () => zoom(0.8),
@@ -71,7 +81,12 @@ byId("bar").hidden = byId("panel").hidden = false;
 svg.removeAttribute("width");
 svg.removeAttribute("height");
 svg.querySelectorAll("title").forEach((t) => { if (t.id !== "mg-title") t.remove(); }); // our own tips instead
-for (const n of [...all, ...drawnFolds]) if (n.mark) onNode(n);
+const faces = new Map(); // mark -> who answers for it: the node it is named after, else the last one it stands for
+for (const n of [...all, ...drawnFolds]) {
+  if (n.mark && faces.get(n.mark)?.mark.id !== "n-" + faces.get(n.mark)?.key) faces.set(n.mark, n);
+}
+faces.forEach(onNode);
+for (const e of edges) if (e.mark) onEdge(e);
 prepareFolds();
 takeHold();
 byId("fold-all").hidden = !groups.length;
