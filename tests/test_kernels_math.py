@@ -1,31 +1,15 @@
-"""The C kernels: elementary functions against mpmath and float64, matrix products against integers."""
+"""The C kernels' elementary functions against mpmath and float64."""
 
 import ctypes
 import functools
 import itertools
-import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import mpmath
 import numpy as np
 import pytest
+from c_kernels import ISAS, SCALARS, Kernels, compile_c, needs_compiler, pointer, skip_missing
 
-HERE = Path(__file__).parent
-KERNELS = HERE.parent / "minigrad" / "kernels"
-FLAGS = ["-std=c11", "-fno-math-errno", "-fno-trapping-math", f"-I{KERNELS}"]
-ISAS = ["base", "avx2", "avx512"]
-SCALARS = {32: np.float32, 64: np.float64}
-COMPILER = shutil.which(os.environ.get("CC", "cc"))
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="the kernels' C tests need a C compiler (cc or $CC)")
-
-
-def compile_c(source, target, *options):
-    """Compile one file of tests/c; return the finished process, whose output says what went wrong."""
-    command = [COMPILER, *FLAGS, *options, str(HERE / "c" / source), "-o", str(target), "-lm"]
-    return subprocess.run(command, capture_output=True, text=True)
+pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")
@@ -45,44 +29,6 @@ def test_compiler_has_nothing_to_warn_of(compiled):
     assert compiled[1] == ""
 
 
-class Kernels:
-    """The driver's functions for one instruction set and scalar, on NumPy arrays."""
-
-    def __init__(self, library, isa, bits):
-        self.library, self.suffix, self.dtype = library, f"_f{bits}_{isa}", SCALARS[bits]
-        self.isa, self.bits = isa, bits
-        self.lanes = self.function("lanes")()
-
-    def function(self, name):
-        return getattr(self.library, name + self.suffix)
-
-    def map(self, name, x, y=None):
-        """Apply an elementwise function to vectors, with NaN around the result to see stray writes."""
-        x = np.ascontiguousarray(x, self.dtype)
-        y = x if y is None else np.ascontiguousarray(y, self.dtype)
-        guarded = np.full(len(x) + 2 * self.lanes, np.nan, self.dtype)
-        out = guarded[self.lanes : self.lanes + len(x)]
-        self.function(name)(*map(pointer, (x, y, out)), ctypes.c_ssize_t(len(x)))
-        assert np.isnan(guarded[: self.lanes]).all()
-        assert np.isnan(guarded[self.lanes + len(x) :]).all()
-        return out
-
-    def gemm(self, a, b, c, accumulate, ta=False, tb=False):
-        """C (+)= op(A) op(B) in place; every array has contiguous rows, any distance apart."""
-        (m, n), k = c.shape, a.shape[0 if ta else 1]
-        sizes = map(ctypes.c_ssize_t, (m, n, k))
-        operands = [argument for x in (a, b, c) for argument in (pointer(x), ctypes.c_ssize_t(row_distance(x)))]
-        self.function("gemm")(int(ta), int(tb), *sizes, *operands, int(accumulate))
-
-
-def pointer(array):
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def row_distance(matrix):
-    return matrix.strides[0] // matrix.itemsize
-
-
 def name_of(kernel):
     return f"{kernel[0]}-float{kernel[1]}"
 
@@ -91,8 +37,7 @@ def name_of(kernel):
 def kernels(request, build, monkeypatch):
     isa, bits = request.param
     monkeypatch.delenv("MINIGRAD_ISA", raising=False)
-    if ISAS.index(isa) > build.isa_detect():
-        pytest.skip(f"this CPU has no {isa}")
+    skip_missing(build, isa)
     return Kernels(build, isa, bits)
 
 
@@ -362,97 +307,3 @@ def test_lanes_are_summed_and_transposed(kernels):
         out = np.zeros_like(square)
         kernels.function(way)(pointer(square), pointer(out))
         np.testing.assert_array_equal(out, square.T, err_msg=way)
-
-
-# ---- Matrix products: small integers, so that every order of summation gives the same exact result.
-
-SIZES = [0, 1, 2, 3, 5, 7, 8, 11, 13, 16, 17, 31, 32, 33, 67]
-SHAPES = [(8, 32, 32), (32, 8, 32), (1, 131, 259), (2, 37, 521), (37, 1, 521), (1, 1, 523)]
-SHAPES += [
-    (131, 5, 41),
-    (53, 67, 61),
-    (7, 29, 521),
-    *np.random.default_rng(13).choice(SIZES, (120, 3)).tolist(),
-]
-
-
-class Framed:
-    """A matrix of small integers whose rows lie further apart than they are long, with NaN elsewhere."""
-
-    def __init__(self, rng, rows, columns, gap, dtype):
-        self.buffer = np.full(rows * (columns + gap) + 32, np.nan, dtype)
-        self.frame = self.buffer[16:-16].reshape(rows, columns + gap)
-        self.values = self.frame[:, :columns]
-        self.values[...] = rng.integers(-9, 10, (rows, columns))
-
-    def integers(self):
-        return self.values.astype(np.int64)
-
-    def with_values(self, values):
-        """The buffer as it should be with these values: nothing around them touched."""
-        twin = self.buffer.copy()
-        twin[16:-16].reshape(self.frame.shape)[:, : self.values.shape[1]] = values
-        return twin
-
-
-@pytest.mark.parametrize("gap", [0, 3])
-def test_product_is_exact_and_stays_inside(kernels, gap):
-    rng = np.random.default_rng(17)
-    for (m, n, k), ta, tb, accumulate in itertools.product(SHAPES, *[(False, True)] * 3):
-        a = Framed(rng, *((k, m) if ta else (m, k)), gap, kernels.dtype)
-        b = Framed(rng, *((n, k) if tb else (k, n)), gap, kernels.dtype)
-        c = Framed(rng, m, n, gap, kernels.dtype)
-        left, right = a.integers().T if ta else a.integers(), b.integers().T if tb else b.integers()
-        want = c.with_values(left @ right + accumulate * c.integers())
-        kernels.gemm(a.values, b.values, c.values, accumulate, ta, tb)
-        np.testing.assert_array_equal(c.buffer, want, err_msg=f"{m=} {n=} {k=} {ta=} {tb=} {accumulate=}")
-
-
-@pytest.mark.parametrize(("m", "n", "k"), [(8, 32, 32), (1, 33, 19), (33, 1, 19), (5, 3, 7), (67, 37, 41)])
-def test_product_propagates_infinity_times_zero(kernels, m, n, k):
-    for ta, tb in itertools.product((False, True), repeat=2):
-        a, b = (
-            np.ones((k, m) if ta else (m, k), kernels.dtype),
-            np.zeros((n, k) if tb else (k, n), kernels.dtype),
-        )
-        (a.T if ta else a)[m // 2, k // 2] = np.inf
-        c = np.ones((m, n), kernels.dtype)
-        kernels.gemm(a, b, c, False, ta, tb)
-        want = np.zeros((m, n))
-        want[m // 2] = np.nan
-        np.testing.assert_array_equal(c, want)
-
-
-@pytest.mark.parametrize(("m", "n", "k"), [(8, 32, 32), (1, 37, 53), (37, 1, 53), (19, 37, 53)])
-def test_product_has_same_bits_wherever_operands_lie(kernels, m, n, k):
-    rng = np.random.default_rng(19)
-    for ta, tb in itertools.product((False, True), repeat=2):
-        values = (
-            rng.normal(size=(k, m) if ta else (m, k)),
-            rng.normal(size=(n, k) if tb else (k, n)),
-            np.zeros((m, n)),
-        )
-        results = []
-        for shift in range(3):
-            moved = []
-            for value in values:
-                room = np.empty(value.size + 2, kernels.dtype)[shift : shift + value.size].reshape(value.shape)
-                room[...] = value
-                moved.append(room)
-            kernels.gemm(*moved, False, ta, tb)
-            results.append(moved[2].tobytes())
-        assert len(set(results)) == 1
-
-
-def test_address_sanitizer_finds_nothing(tmp_path):
-    program = tmp_path / "sweep"
-    sanitizers = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    probe = tmp_path / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    if compile_c(probe, program, *sanitizers).returncode or subprocess.run([program]).returncode:
-        pytest.skip("the compiler has no address sanitizer")
-    done = compile_c("sweep.c", program, *sanitizers)
-    assert done.returncode == 0, done.stderr
-    environment = {name: value for name, value in os.environ.items() if name != "MINIGRAD_ISA"}
-    done = subprocess.run([program], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@
             pow_f##bits##_##isa(x, x, y, n);                                                                 \
             free(x), free(y);                                                                                \
         }                                                                                                    \
-        static const ptrdiff_t sizes[] = {0, 1, 2, 7, 9, 16, 33, 67};                                        \
+        static const ptrdiff_t sizes[] = {0, 1, 2, 9, 33, 67, 131};                                           \
         enum { SIZES = sizeof sizes / sizeof *sizes };                                                       \
         for (int choice = 0; choice < SIZES * SIZES * SIZES * 8; choice++) {                                 \
             ptrdiff_t m = sizes[choice / 8 % SIZES], n = sizes[choice / 8 / SIZES % SIZES];                  \
