@@ -17,6 +17,8 @@ from minigrad.render import STYLES, THEMES
 
 HERE = Path(__file__).parent
 FOLDER = "gallery"
+KEPT = "pictures"
+"""The folder of the few pictures that are part of the repository, for those who read it without building anything."""
 CHARTS = tuple(style for style in STYLES if style in ("circuit", "odyssey"))
 
 
@@ -27,11 +29,12 @@ class Picture(NamedTuple):
     words: str
     options: str
     ending: str = "svg"
+    folder: str = FOLDER
 
     @property
     def file(self) -> str:
         """Where it lies, as the page sees it."""
-        return f"{FOLDER}/{self.name}.{self.ending}"
+        return f"{self.folder}/{self.name}.{self.ending}"
 
     @property
     def command(self) -> list[str]:
@@ -149,6 +152,17 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
     )
 
 
+def kept() -> list[Picture]:
+    """Return the pictures that are part of the repository."""
+    charted = "lstm --text ab --hidden 3 --peepholes diagonal --style circuit --show shape,value,grad"
+    return [
+        Picture("unrolled-lstm", "An LSTM, unrolled over two steps.", "lstm --text ab --hidden 5", folder=KEPT),
+        Picture(
+            "lstm-block", "One block with what a step computed.", f'{charted} --title "An LSTM block"', folder=KEPT
+        ),
+    ]
+
+
 def draw(picture: Picture) -> None:
     """Draw one picture below the working directory.
 
@@ -166,8 +180,8 @@ def page() -> str:
     """Return the page, once its pictures are drawn."""
     parts = [
         "# Gallery",
-        "What `minigrad render-graph` draws; below each picture stands the command. "
-        "[A click](#gallery) on a picture shows it in its own size.",
+        "What `minigrad render-graph` draws. Below each picture stands the command; a click on it shows it in its own "
+        "size. [Pictures](pictures.md) explains the options.",
     ]
     for title, pictures in sections():
         parts.append(f"## {title}")
@@ -187,9 +201,10 @@ def page() -> str:
 def main() -> None:
     """Draw everything and write the page."""
     os.chdir(HERE)
-    Path(FOLDER).mkdir(exist_ok=True)
+    for folder in (FOLDER, KEPT):
+        Path(folder).mkdir(exist_ok=True)
     pictures = [picture for _, listed in sections() for picture in listed]
-    for picture in pictures:
+    for picture in (*pictures, *kept()):
         draw(picture)
     wanted = {Path(picture.file) for picture in pictures}
     for stale in set(Path(FOLDER).iterdir()) - wanted:

@@ -13,6 +13,7 @@ from minigrad.render import STYLES, THEMES, image
 from minigrad.render.terminal import cells
 
 ROOT = Path(__file__).parents[1]
+SVG = "{http://www.w3.org/2000/svg}"
 SPEC = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "gallery.py")
 gallery = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(gallery)
@@ -24,7 +25,8 @@ ENGINES = ["own"] + [name for name in ("graphviz-pure", "dot") if image.installe
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / gallery.FOLDER).mkdir()
+    for name in (gallery.FOLDER, gallery.KEPT):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -66,10 +68,38 @@ def test_pictures_are_whole(title, scenes, monkeypatch):
     assert found == []
 
 
+@pytest.mark.parametrize("picture", gallery.kept(), ids=lambda picture: picture.name)
+def test_pictures_in_the_repository_are_of_today(picture):
+    """What they show, not where it stands: a nicer layout does not make a picture wrong."""
+    gallery.draw(picture)
+    there, now = ((folder / picture.file).read_text(encoding="utf-8") for folder in (ROOT / "docs", Path()))
+    said = [
+        [
+            (e.get("id"), [t.text for t in e.iter(f"{SVG}text")])
+            for e in ET.fromstring(text).iter(f"{SVG}g")
+            if e.get("id")
+        ]
+        for text in (there, now)
+    ]
+    assert sorted(said[0]) == sorted(said[1]), "regenerate docs/pictures with: make gallery"
+    assert len(said[0]) > 5
+    assert f"docs/{picture.file}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_drawing_in_the_documentation_is_of_today():
+    page = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    options, shown = re.search(r"\$ minigrad render-graph (.*) -o -\n(.*?)```", page, re.S).groups()
+    gallery.draw(gallery.Picture("terminal", "", options, "txt"))
+    assert shown == Path(gallery.FOLDER, "terminal.txt").read_text(encoding="utf-8")
+    for word in (*STYLES, *THEMES, *rendering.FORMATS):
+        assert f"`{word}`" in page or f'"{word}"' in page
+
+
 def test_the_page_shows_every_picture(monkeypatch):
     few = [(title, pictures[:1]) for title, pictures in SECTIONS[:2] + SECTIONS[-1:]]
     monkeypatch.setattr(gallery, "sections", lambda: iter(few))
     monkeypatch.setattr(gallery, "HERE", Path())
+    monkeypatch.setattr(gallery, "kept", list)
     Path(gallery.FOLDER, "stale.svg").write_text("old")
     gallery.main()
     page = Path("gallery.md").read_text(encoding="utf-8")
