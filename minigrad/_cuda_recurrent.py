@@ -362,6 +362,7 @@ class LayerKernel:
         x, batched = arrays[0], arrays[0].ndim == 3
         time = 1 if p["batch_first"] and batched else 0
         ways = 2 if p["bidirectional"] else 1
+        first = 1 + (self.states if p["states"] else 0)  # operand: the first direction's w_ih
         return (
             Shape(
                 kind=self.kind,
@@ -369,8 +370,8 @@ class LayerKernel:
                 steps=x.shape[time],
                 batch=x.shape[1 - time] if batched else 1,
                 inputs=x.shape[-1],
-                hidden=arrays[1 + self.states].shape[0] // GATES[self.kind],
-                outputs=arrays[1].shape[-1],
+                hidden=arrays[first].shape[0] // GATES[self.kind],
+                outputs=arrays[first + 1].shape[-1],
                 ways=ways,
                 bias=p["bias"],
                 projection=bool(p.get("projection")),
@@ -382,14 +383,16 @@ class LayerKernel:
             time,
         )
 
-    def _split(self, arrays: Sequence[Any], shape: Shape) -> tuple[list[Any], list[Any]]:
-        """Return the initial states and the weights of all directions, packed."""
-        number = (len(arrays) - 1) // shape.ways
+    def _split(self, arrays: Sequence[Any], shape: Shape, given: bool) -> tuple[list[Any], list[Any]]:
+        """Return the initial states, zeros where none are given, and the weights of all directions, packed."""
+        number, states = (len(arrays) - 1) // shape.ways, self.states if given else 0
+        sizes = (shape.outputs, shape.hidden)[: 0 if given else self.states]
         start, weights = [], []
         for k in range(shape.ways):
             part = arrays[1 + k * number : 1 + (k + 1) * number]
-            start += part[: self.states]
-            weights += [self.device.xp.ascontiguousarray(w) for w in part[self.states :]]
+            start += part[:states]
+            start += [self.device.xp.zeros((shape.batch, size), dtype=shape.dtype) for size in sizes]
+            weights += [self.device.xp.ascontiguousarray(w) for w in part[states:]]
         return start, weights
 
     def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -398,7 +401,7 @@ class LayerKernel:
         if s.dtype not in ("float32", "float64") or 0 in (s.steps, s.batch, s.inputs, s.hidden):
             return None
         xp = self.device.xp
-        start, weights = self._split(arrays, s)
+        start, weights = self._split(arrays, s, params["states"])
         start = [state.reshape(s.batch, state.shape[-1]) for state in start]
         x = arrays[0].swapaxes(0, 1) if time else arrays[0]
         x = xp.ascontiguousarray(x).reshape(s.steps * s.batch, s.inputs)
@@ -493,7 +496,7 @@ class LayerKernel:
         dx = xp.empty((count, s.inputs), dtype=s.dtype) if wanted[0] else None
         number = (len(wanted) - 1) // s.ways
         for k, way in enumerate(plan.ways):
-            names = [*("h_0", "c_0")[: self.states], *way.weights]
+            names = [*("h_0", "c_0")[: number - len(way.weights)], *way.weights]
             asked = dict(zip(names, wanted[1 + k * number : 1 + (k + 1) * number], strict=True))
             if dx is not None:
                 gemm(s.dtype, False, False, count, s.inputs, s.rows, address(way.d), way.at["w_ih"], address(dx), k > 0)

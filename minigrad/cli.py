@@ -639,12 +639,15 @@ def _run_ops(arguments: argparse.Namespace) -> int:
     writers = {"text": _as_text, "markdown": _as_markdown, "json": _as_json}
     if arguments.format not in writers:
         raise UsageError(f"unknown format {arguments.format!r}: choose from {', '.join(writers)}")
+    from . import nn  # noqa: F401  enters the recurrent layers
+
+    known = {op.name: op for op in PAGE}
     for name in arguments.names:
-        if name not in PAGE.records:
-            near = difflib.get_close_matches(name, PAGE.records, 3, 0.5)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.5)
             meant = f": did you mean {' or '.join(near)}?" if near else "; minigrad ops prints all there are"
             raise UsageError(f"there is no operation {name!r}{meant}")
-    chosen = [PAGE.records[name] for name in arguments.names] or list(PAGE.records.values())
+    chosen = [known[name] for name in arguments.names] or list(known.values())
     print(writers[arguments.format](chosen))
     return 0
 
@@ -684,6 +687,10 @@ _KINDS = {
     "linear": "Linear in each operand. `grad x` is the transpose, applied to the gradient g that arrives; the forward "
     "derivative is the operation itself, applied to the tangent.",
     "general": "All others. `grad x` is what x receives of g, `push x` what moving x by t does to the result.",
+    "composed": "Compositions of others that run as one, where a kernel is faster than the parts; their derivatives "
+    "are those of the parts, which explanations and pictures see in their place. `xs` are the input, then for each "
+    "direction the first states, `weight_ih`, `weight_hh`, and what the parameters say there is of `bias_ih`, "
+    "`bias_hh`, `weight_hr` and `weight_ph`.",
 }
 
 
@@ -703,7 +710,8 @@ def _as_markdown(ops: Iterable[Op]) -> str:
         for op in of_kind:
             formulas = [f"* {what} = `{formula}`" for what, formula in _formulas(op)]
             parts += [f"### {op.name}", f"`{op.text_signature}`: {op.doc} {_shapes(op)}".strip()]
-            parts += ["\n".join(formulas)] if formulas else ["No derivative."]
+            if formulas or kind != "composed":
+                parts += ["\n".join(formulas) or "No derivative."]
     return "\n\n".join(parts)
 
 

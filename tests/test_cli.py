@@ -530,7 +530,7 @@ def test_ops_as_text(capsys):
 
 def test_ops_prints_all_of_the_page_in_80_columns(capsys):
     _, out, _ = call(capsys, "ops")
-    for record in PAGE.records.values():
+    for record in PAGE:
         assert f"{record.text_signature} [{record.kind}] {record.doc}" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
 
@@ -538,7 +538,8 @@ def test_ops_prints_all_of_the_page_in_80_columns(capsys):
 def test_ops_as_json(capsys):
     _, out, _ = call(capsys, "ops", "--json")
     page = {record["name"]: record for record in json.loads(out)}
-    assert list(page) == list(PAGE.records)
+    assert list(page) == [record.name for record in PAGE]
+    assert page["lstm"]["kind"] == "composed"
     assert page["tanh"]["derivatives"]["x"]["text"] == "(1 - y)·(1 + y)"
     assert page["softmax"]["parameters"] == {"axis": "-1"}
     assert page["affine"]["tangents"]["weight"]["text"] == "x @ tᵀ"

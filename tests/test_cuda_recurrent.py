@@ -56,6 +56,7 @@ def case(kind, dtype, lengths=None, batch_first=False, unbatched=False, cells=Fa
         arrays += [p.numpy() for name, p in module.named_parameters() if name.endswith("_reverse") == bool(way)]
     params = {
         "bias": module.bias,
+        "states": True,
         "bidirectional": ways == 2,
         "batch_first": batch_first and not unbatched,
         "lengths": lengths,
@@ -146,6 +147,23 @@ def test_cotangents_that_never_arrived_are_zeros(device, kind):
             kernel.forward(arrays, held)
             compare(kernel.backward(Node(arrays, held), some, [True] * len(arrays)), gradients, "float64")
             held.clear()
+
+
+@each
+def test_layers_that_start_at_zeros(device, kind, options):
+    module, arrays, params, gs, states = case(kind, "float64", **options)
+    results, gradients = recorded(module, arrays, params, gs, [np.zeros_like(s) for s in states], kind)
+    ways = 2 if params["bidirectional"] else 1
+    number, n = (len(arrays) - 1) // ways, len(states)
+    weights = [k for k in range(len(arrays)) if k == 0 or (k - 1) % number >= n]
+    arrays, params = [arrays[k] for k in weights], {**params, "states": False}
+    kernel = layer_kernels(device)[kind]
+    for _ in range(3):
+        held = dict(params)
+        compare(kernel.forward(arrays, held), results, "float64")
+        found = kernel.backward(Node(arrays, held), gs, [True] * len(arrays))
+        compare(found, [gradients[k] for k in weights], "float64")
+        held.clear()
 
 
 def test_only_what_is_wanted_is_made(device):

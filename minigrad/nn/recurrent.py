@@ -97,14 +97,16 @@ class Recurrent(Module):
 
     def _whole_step(self, w: Weights, start: State) -> Step:
         """Return one step as one operation."""
-        record, options = CELLS[type(self.unit)], self._options or {}
-        weights = tuple(getattr(w, word) for word in self._fields)
+        weights = [getattr(w, word) for word in self._fields]
+        return lambda x, state, how: self._at_once(x, state, weights, how)
 
-        def step(x: Tensor, state: State, how: Quiet) -> State:
-            after: State = record.run((x, *state, *weights), options)
-            return tuple(how.name(s, word) for s, word in zip(after, self.unit.states, strict=True))
-
-        return step
+    def _at_once(self, x: Tensor, state: State, weights: list[Any], how: Quiet) -> State:
+        """Take one step as one operation."""
+        after: State = CELLS[type(self.unit)].run((x, *state, *weights), dict(self._options or {}))
+        if how is not QUIET:
+            for s, word in zip(after, self.unit.states, strict=True):
+                how.name(s, word)
+        return after
 
     def _weights(self, suffix: str) -> Weights:
         return Weights(*[self._parameters.get(word + suffix) for word in Weights._fields])
@@ -148,7 +150,10 @@ class Recurrent(Module):
         for word, state, shape in zip(words, states, shapes, strict=False):
             if state.shape != shape:
                 raise ShapeError(f"{who}: {word}_0 has shape {state.shape}; here it must be {shape}")
-        like, told = next(self.parameters()), max(least, len(states))
+        told = max(least, len(states))
+        if len(states) == len(words):
+            return states, told
+        like = next(self.parameters())
         for word, shape in zip(words[len(states) :], shapes[len(states) :], strict=True):
             fresh = zeros(shape, dtype=like.dtype).to(like.device)
             if _core.is_watched():
@@ -241,16 +246,19 @@ class Cell(Recurrent):
 
     def _next(self, x: Any, given: Any) -> State:
         x = as_tensor(x)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+        shape = x.shape
+        if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ShapeError(
-                f"{type(self).__name__}: the input has shape {x.shape}; it must be (N, {self.input_size}) or "
+                f"{type(self).__name__}: the input has shape {shape}; it must be (N, {self.input_size}) or "
                 f"({self.input_size},)"
             )
         sizes = self._state_sizes(self.hidden_size)
-        state, told = self._states(given, [(*x.shape[:-1], size) for size in sizes])
+        state, told = self._states(given, [(*shape[:-1], size) for size in sizes])
         detail = _core.watched_detail()
-        bind = self._step if self._record(CELLS, x, detail) is None else self._whole_step
-        return bind(self._weights(""), state)(x, state, QUIET if detail is None else Told())[:told]
+        how = QUIET if detail is None else Told()
+        if self._record(CELLS, x, detail) is None:
+            return self._step(self._weights(""), state)(x, state, how)[:told]
+        return self._at_once(x, state, [self._parameters[word] for word in self._fields], how)[:told]
 
     def extra_repr(self) -> str:
         """Say the sizes and every option that is not at its default."""

@@ -294,14 +294,15 @@ def _record(kind: Kind, name: str, twin: Callable[..., Any], params: dict[str, A
 def _records(kind: Kind) -> tuple[Composed, Composed]:
     name, params, both = kind.name, {**kind.params, "bias": True}, len(kind.states) == 2
     g = "" if kind.gates == 1 else kind.gates
-    states = "(N, P), (N, H)" if both else "(N, P)"
-    weights = f"({g}H, I), ({g}H, P), ({g}H), ({g}H)"
+    p = "P" if both else "H"  # a projection is an LSTM's
+    states = f"(N, {p}), (N, H)" if both else "(N, H)"
+    weights = f"({g}H, I), ({g}H, {p}), ({g}H), ({g}H)"
     layer = _record(
         kind,
         name,
         _layer,
         {**params, **kind.own, **SEQUENCE},
-        f"(T, N, I), each direction's {states}, {weights}, … -> (T, N, D P), (D, N, P)" + ", (D, N, H)" * both,
+        f"(T, N, I), each direction's {states}, {weights}, … -> (T, N, D {p}), (D, N, {p})" + ", (D, N, H)" * both,
         f"A layer of a recurrent network over a sequence: what nn.{name.upper()} runs.",
     )
     cell = _record(
