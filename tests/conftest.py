@@ -1,11 +1,12 @@
 """What the suite can use but does not need, and one line that says what was missing."""
 
-import importlib.util
+import importlib.machinery
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from nvrtc import library_path
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Group:
 
 
 def module(name: str) -> Callable[[], bool]:
-    return lambda: importlib.util.find_spec(name) is not None
+    # On the path, not among what is loaded: a stand-in of a test has no specification.
+    return lambda: importlib.machinery.PathFinder.find_spec(name) is not None
 
 
 def program(*names: str) -> Callable[[], bool]:
@@ -25,7 +27,7 @@ def program(*names: str) -> Callable[[], bool]:
 
 
 def cuda_device() -> bool:
-    if importlib.util.find_spec("cupy") is None:
+    if not module("cupy")():
         return False
     import cupy
 
@@ -45,6 +47,8 @@ GROUPS = {
     "matplotlib": Group(module("matplotlib"), "make test ORACLES=1"),
     "browser": Group(browser, "Chromium and its driver on the path: apt install chromium chromium-driver"),
     "dot": Group(program("dot"), "Graphviz on the path"),
+    "nvrtc": Group(lambda: library_path() is not None, 'pip install "minigrad-tape[cuda-test]"'),
+    "cupy": Group(module("cupy"), 'pip install "minigrad-tape[cuda]"'),
     "cuda": Group(cuda_device, "CuPy and a GPU"),
 }
 

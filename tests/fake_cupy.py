@@ -85,6 +85,7 @@ class Memory:
 class ndarray:  # noqa: N801  CuPy's name
     """An array on a device that is not there."""
 
+    __module__ = "cupy"
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]
 
@@ -288,6 +289,7 @@ PARAMETERS = {  # of CuPy 14.2, held to it by a test where CuPy is installed
     "max": "a axis out keepdims",
     "mean": "a axis dtype out keepdims",
     "min": "a axis out keepdims",
+    "moveaxis": "a source destination",
     "nonzero": "a",
     "ones": "shape dtype order",
     "ones_like": "a dtype order subok shape",
@@ -352,6 +354,10 @@ def _asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, 
 
 def _take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
     return _wrapped(np.take(_plain(a), _plain(indices), axis=axis, mode="wrap"))
+
+
+def _take_along_axis(a: Any, indices: Any, axis: Any) -> Any:
+    return _wrapped(np.take_along_axis(_plain(a), _plain(indices) % a.shape[axis], axis))
 
 
 def _asnumpy(a: Any) -> np.ndarray:
@@ -678,6 +684,7 @@ def _module() -> types.ModuleType:
         asarray=_asarray,
         array=lambda obj, dtype=None, copy=True, **rest: _asarray(obj, dtype, copy=copy),
         take=_take,
+        take_along_axis=_take_along_axis,
         matmul=lambda a, b, *, out=None: _wrapped(np.matmul(_plain(a), _plain(b))),
         asnumpy=_asnumpy,
         ElementwiseKernel=ElementwiseKernel,
@@ -696,8 +703,8 @@ class Steps(SerialDevice):
     """The device of recurrent layers, on the stand-in's arrays."""
 
     def __init__(self, xp: Any) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        super().__init__(Path(self.folder.name))
+        with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
+            super().__init__(Path(folder))
         self.xp = xp
 
     def address(self, array: Any) -> int:

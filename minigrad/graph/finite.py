@@ -242,7 +242,7 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
         return None
     places = {id(n.node): n for n in tape.nodes if n.node is not None}
     with Recording(False):
-        seeds = [_core.tensor(np.ones_like(n.value)) for n in roots]
+        seeds = [_core.tensor(array_lane(n.value).xp.ones_like(n.value)) for n in roots]
         grads, edges = sweep(
             [n.tensor for n in roots], seeds, [n.tensor for n in tape.nodes], keep_graph=True, edges=True
         )
@@ -263,7 +263,7 @@ def _backward(tape: Tape, roots: list[TapeNode]) -> Origin | None:
         while at is not None and id(at) in places:
             route.append(_called(places[id(at)]))
             at = next((n.inputs[j] for n, j, _ in broken if n is at), None)
-        values = host(g) if summed else values
+        values = host(g if summed else values)
         key = "seed" if summed else "backward"
         operand = None if summed else origin.arguments[k]
         return Origin(key, origin, _what(values), operand, _odd(values), values.size, tuple(operands), tuple(route))

@@ -155,7 +155,7 @@ class Recurrent(Module):
             return states, told
         like = next(self.parameters())
         for word, shape in zip(words[len(states) :], shapes[len(states) :], strict=True):
-            fresh = zeros(shape, dtype=like.dtype).to(like.device)
+            fresh = zeros(shape, dtype=like.dtype, device=like.device)
             if _core.is_watched():
                 fresh.name = f"{word}_0"
             states = (*states, fresh)
@@ -532,7 +532,7 @@ class RecurrentLayers(Recurrent):
             if cells and last:
                 params = {**params, "cells": True}
             with _core.scope(f"layer {k}"):
-                x, *ends = record.run(tuple(operands), params)
+                x, *ends = record.run(tuple(operands), dict(params))  # kernels leave there what their backward needs
                 if cells and last:
                     cs = ends.pop()
                 if watched:
