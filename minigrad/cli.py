@@ -286,7 +286,8 @@ def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
     if not math.isfinite(loss.item()):
         print(f"minigrad: note: the loss is {loss.item()}; minigrad flow says where it began", file=sys.stderr)
     with _telling(f"drawing {len(tape)} nodes"):
-        picture = render(tape, path, title=model.title if arguments.title is None else arguments.title, **asked)
+        title = model.title if arguments.title is None else arguments.title
+        picture = render(tape, path, title=title, notes=dict(enumerate(model.captions)), **asked)
     if path is None:
         _put(picture.data)
     who = "" if picture.engine == "none" else f", laid out by {picture.engine}"

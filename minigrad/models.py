@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,12 +46,14 @@ class Model:
         title: one line that says what is computed.
         steps: runs the computation and gives one loss for each step, or a single one.
         count: how many losses that will be, where it is known before.
+        captions: for each step, what it reads and is to say, for pictures; empty where that is nothing short.
     """
 
     name: str
     title: str
     steps: Callable[[], Iterable[Tensor]]
     count: int | None = None
+    captions: tuple[str, ...] = ()
 
     def losses(self, told: Callable[[], object] = lambda: None) -> list[Tensor]:
         """Run the model under the caller's tape and return its losses, one tensor of one element each.
@@ -223,7 +226,8 @@ def _characters(
             follows = _named(tensor([codes[t + 1]]), "next", t)
             yield _named(loss.cross_entropy(_named(y, "logits", t), follows), "E", t)
 
-    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run, count)
+    captions = tuple(f"{letters[a]!r} → {letters[b]!r}" for a, b in pairwise(codes))
+    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run, count, captions)
 
 
 def _trained(kind: str, path: Path, shape: dict[str, Any]) -> tuple[Net, str]:
@@ -266,7 +270,8 @@ def _adder(text: str, bits: int, hidden: int) -> Model:
             bit = _named(tensor([[float(a + b >> t & 1)]]), "d", t)
             yield _named(loss.half_squared_error(_named(ops.sigmoid(y), "y", t), bit), "E", t)
 
-    return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run, bits)
+    captions = tuple(f"{a >> t & 1} + {b >> t & 1} → {a + b >> t & 1}" for t in range(bits))
+    return Model("adder", f"{a} + {b}, {bits} bits, the lowest first", run, bits, captions)
 
 
 def _series(kind: str, path: Path, steps: int | None, hidden: int, shape: dict[str, Any]) -> Model:

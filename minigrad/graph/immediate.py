@@ -13,7 +13,7 @@ from typing import Any
 from minigrad import formula
 from minigrad.formula import Binary, Call, Compare, Expr, Name, Number, Unary
 
-__all__ = ["immediate"]
+__all__ = ["immediate", "set_short"]
 
 LONGEST = 27
 """Characters that fit on an edge; longer formulas fall back on the argument's names, and then on the operation's."""
@@ -63,7 +63,7 @@ def immediate(
     if latex:
         return formula.to_latex(factor, names).replace(r"\operatorname{iverson}", "")
     for called in (names, {}):
-        text = _short(formula.to_text(factor, called))
+        text = set_short(factor, called)
         if len(text) <= LONGEST:
             return text
     return plain
@@ -153,8 +153,9 @@ def _tidy(e: Expr) -> Expr:
     return e
 
 
-def _short(text: str) -> str:
+def set_short(expr: Expr, names: Mapping[str, str] = {}) -> str:
     """Set a formula as print does: no spaces, no dot between parentheses, a real minus sign."""
+    text = formula.to_text(expr, names)
     text = re.sub(r"iverson\(((?:[^()]|\([^()]*\))*)\)", r"[\1]", text)
     text = re.sub(r"\s*([-+/@<>≤≥≠])\s*", r"\1", text).replace(" == ", "=").replace("==", "=")
     text = re.sub(r"·(?=[(\[])|(?<=[)\]])·", "", text)

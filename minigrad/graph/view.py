@@ -28,7 +28,7 @@ from minigrad.backend import host, is_array
 from minigrad.errors import UsageError
 from minigrad.graph.carried import carried, gain
 from minigrad.graph.highlight import lit_edges
-from minigrad.graph.immediate import immediate
+from minigrad.graph.immediate import immediate, set_short
 from minigrad.graph.loops import Kind, steps_of_loops
 from minigrad.graph.paths import unwatched
 
@@ -407,11 +407,21 @@ def _called(node: Any) -> str | None:
         letter = parameter_letter(found[1] if found else node.name)
         return f"{letter}_{found[2]}" if found and not found[2].isdecimal() else letter
     own = _plainly(node.name)
-    if own or node.kind != "op" or len(node.inputs) != 1:
+    if own or node.kind != "op" or getattr(node.record, "kind", "") != "elementwise":
         return own
-    inner = _plainly(node.inputs[0].name)
-    formula = f"{node.op}({inner})" if inner and getattr(node.record, "kind", "") == "elementwise" else ""
-    return formula if 0 < len(formula) <= _FORMULA_INSIDE else None
+    inside = {word: _plainly(x.name) or _number(x) for word, x in zip(node.arguments, node.inputs, strict=True)}
+    if not all(inside.values()):
+        return None
+    text = set_short(node.record.value_expr, {word: name for word, name in inside.items() if name})
+    if re.search("[-+−/·]", text):
+        text = f"({text})"
+    return text if len(text) <= _FORMULA_INSIDE else None
+
+
+def _number(node: Any) -> str | None:
+    if node.kind == "op" or node.value is None or node.value.size != 1:
+        return None
+    return f"{float(host(node.value).reshape(-1)[0]):.3g}"
 
 
 def _plainly(name: str | None) -> str | None:
@@ -527,12 +537,12 @@ def _recurrent_inside(view: View) -> set[int]:
     for e in reversed(within):
         if e.target in before:
             before.add(e.source)
-    alike = _alike(view)
+    alike = _alike(view, step)
     kinds = {alike[i] for i in before if i in alike}
     return {i for i, kind in alike.items() if kind in kinds}
 
 
-def _alike(view: View) -> dict[int, Kind]:
+def _alike(view: View, step: Mapping[int, int | None]) -> dict[int, Kind]:
     """Return what an operation is within its step: the same for the same operation of every step."""
     roots: dict[int, list[tuple[int, int]]] = {}
     by_id = {n.id: n for n in view.nodes}
@@ -544,10 +554,10 @@ def _alike(view: View) -> dict[int, Kind]:
     seen: Counter[Kind] = Counter()
     alike: dict[int, Kind] = {}
     for n in view.nodes:
-        if n.kind == "op" and n.step is not None and n.tap is None:
+        if n.kind == "op" and step[n.id] is not None and n.tap is None:
             kind = (n.op, tuple(p for p in n.scope if not p.startswith("t=")), tuple(roots.get(n.id, ())))
-            seen[n.step, kind] += 1
-            alike[n.id] = (kind, seen[n.step, kind])
+            seen[step[n.id], kind] += 1
+            alike[n.id] = (kind, seen[step[n.id], kind])
     return alike
 
 
@@ -777,7 +787,7 @@ def _with_steps(view: View) -> View:
         t = users.pop() if len(users) == 1 and by_id[i].kind != "op" else None
         if t is not None and not _is_initial(by_id[i]):
             step[i] = t
-    initial = _initial_states(replace(view, nodes=tuple(replace(n, step=step[n.id]) for n in view.nodes)))
+    initial = _initial_states(view, step)
     loose = [i for i in loose if i not in initial]
     fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
 
@@ -820,13 +830,13 @@ def _with_steps(view: View) -> View:
             if step[i] is None and t is not None and len(parents[i]) <= 1:
                 before[i] = t
         moved |= adopt(before)
-    return replace(view, nodes=tuple(replace(n, step=step[n.id]) for n in view.nodes))
+    nodes = (n if n.step == step[n.id] else replace(n, step=step[n.id]) for n in view.nodes)
+    return replace(view, nodes=tuple(nodes))
 
 
-def _initial_states(view: View) -> set[int]:
+def _initial_states(view: View, step: Mapping[int, int | None]) -> set[int]:
     """Return the leaves that stand where later steps read what an earlier one computed: h₀, c₀ by whatever name."""
-    step = {n.id: n.step for n in view.nodes}
-    alike = _alike(view)
+    alike = _alike(view, step)
     handed: set[tuple[Kind, int]] = set()
     for e in view.edges:
         if e.target in alike and step[e.source] is not None and step[e.source] != step[e.target]:
@@ -892,7 +902,8 @@ def _with_roles(view: View) -> View:
     for e in view.edges:
         reached.setdefault(e.source, set()).add(by_id[e.target].step)
     initial = {i for i, steps in reached.items() if by_id[i].step is None and steps == {first}}
-    return replace(view, edges=tuple(replace(e, role=_role(e, by_id, initial)) for e in view.edges))
+    roles = ((e, _role(e, by_id, initial)) for e in view.edges)
+    return replace(view, edges=tuple(e if e.role == role else replace(e, role=role) for e, role in roles))
 
 
 def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode], initial: Collection[int]) -> str:

@@ -411,9 +411,9 @@ class _Builder:
         texts = [self._local(k) for k in range(len(self.edges)) if self._root(self.edges[k].source) in users]
         self.locals_room = max((width(t, TINY, math=True) for t in texts if t), default=-8.0) + 8.0
         self.gaps = [0.0] * max(len(keys), 1)
-        for rail, band in self.rail_band.items():
-            if band:
-                self.gaps[band] += self._rail_height(rail)
+        for rail, above in self.rail_band.items():
+            if above:
+                self.gaps[above] += self._rail_height(rail)
         self.gaps = [gap + 12.0 + self.locals_room if gap else 0.0 for gap in self.gaps]
 
     def _rail_height(self, rail: int) -> float:
@@ -697,8 +697,8 @@ class _Builder:
                         edge = x + (-w if leftwards else w) / 2 if side else x
                         self.exit[i, leftwards] = (side, edge, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
-                note = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
-                self._wire(k, map(put, plan.routes[n]), "data", square=False, words=note)
+                label = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
+                self._wire(k, map(put, plan.routes[n]), "data", square=False, words=label)
             self._draw_loops(column)
             pitch = self.pitch
             for target, ks in column.risers.items():
@@ -729,9 +729,9 @@ class _Builder:
                     low = ty + th / 2 - th * (n - 0.3) / (2 * len(values) + 0.4) if e.target == source else ty
                     style = e.role if e.role in ("cell", "hidden") else "data"
                     label = pretty(carried) or ""
-                    words = (Words(label, out + 7, (top + low) / 2, SMALL + 1, "oblique", "start", f"w {style}"),)
+                    beside = (Words(label, out + 7, (top + low) / 2, SMALL + 1, "oblique", "start", f"w {style}"),)
                     points = ((x + w / 2, top), (out, top), (out, low), (tx + tw / 2, low))
-                    self._wire(k, points, style, words=words if label else ())
+                    self._wire(k, points, style, words=beside if label else ())
                     self.scene.dots.append((out, (top + low) / 2, "delay"))
 
     def _riser(self, k: int, path: list[Point], shift: float, together: list[int]) -> None:
@@ -1102,7 +1102,7 @@ class _Builder:
                 ("line", f"data {how}0", f"{number(low)} or less"),
             ]
         if any(style == "delay" for *_, style in scene.dots):
-            entries.append(("delay", "delay", "one step later"))
+            entries.append(("delay", "delay", "handed on to the next step"))
         styles = {word for b in scene.boxes for word in b.style.split()}
         gates = {gate_style(n.gate) for n in self.view.nodes}
         for gate in ("forget", "input", "cell", "output", "reset", "update", "new"):
@@ -1115,8 +1115,12 @@ class _Builder:
             notes.append("‖·‖: norm of the value")
         if "grad" in self.show:
             notes.append("∂: gradient of the loss, ‖∂‖: its norm")
-        if self.labelled:
+        if "local" in self.show:
             notes.append("on an edge: ∂⁺, the local derivative")
+        if "gain" in self.show:
+            notes.append("×0.2: the most by which ∂⁺ stretches a gradient")
+        if "flow" in self.show:
+            notes.append("δ: norm of the gradient that flows along an edge")
         self.legend_extent: list[tuple[str, str, float, float]] = []
         limit = max(self.right, 420.0)
         x, y = _MARGIN, y + 8

@@ -1,0 +1,372 @@
+"""Lit routes, gradients that flow, cut edges, steps that are found, ∂⁺ as mathematics: measured against the tape."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from picture_checks import faults
+
+import minigrad as mg
+from minigrad import models
+from minigrad.errors import UsageError
+from minigrad.graph.immediate import immediate
+from minigrad.graph.view import View, past_stacks, roll, unroll, view_of
+from minigrad.op import PAGE, record
+from minigrad.render import render
+from minigrad.render.layout import lay_out
+from minigrad.render.overlay import LEVELS, beside, flow_level
+
+EVERYTHING = ("shape", "value", "grad", "local", "gain", "flow")
+STYLES = {
+    "graph": past_stacks,
+    "unrolled": lambda view: unroll(past_stacks(view)),
+    "rolled": lambda view: roll(past_stacks(view)),
+}
+
+
+def recorded(spec, **options):
+    model = models.build(spec, **options)
+    with mg.Tape() as tape:
+        loss = model.loss()
+    loss.backward()
+    return tape
+
+
+TAPES = {
+    "rnn": ("rnn", {"steps": 3}),
+    "lstm": ("lstm", {"steps": 3}),
+    "gru": ("gru", {"steps": 2}),
+    "adder": ("adder", {"steps": 3, "text": "1+2"}),
+    "FGR": ("lstm", {"steps": 2, "variant": "FGR"}),
+    "two layers": ("lstm", {"steps": 2, "layers": 2, "peepholes": "diagonal"}),
+    "bidirectional": ("gru", {"steps": 3, "bidirectional": True}),
+    "two of both": ("rnn", {"steps": 3, "layers": 2, "bidirectional": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def tapes():
+    return {name: recorded(spec, **options) for name, (spec, options) in TAPES.items()}
+
+
+def loop(steps=4, cut=None):
+    """A user's loop over a cell, without any scope; the state is detached after step `cut`."""
+    mg.manual_seed(3)
+    cell, head = mg.nn.LSTMCell(3, 5), mg.nn.Linear(5, 2)
+    xs = [mg.tensor(np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3) * (t + 1)) for t in range(steps)]
+    with mg.Tape() as tape:
+        h, c, total = mg.zeros(2, 5), mg.zeros(2, 5), 0
+        for t, x in enumerate(xs):
+            h, c = cell(x, (h, c))
+            if t == cut:
+                h, c = h.detach(), c.detach()
+            total = total + mg.sum(head(h) * head(h))
+    total.backward()
+    return tape
+
+
+# --- pictures of real models --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", TAPES)
+def test_nothing_overlaps_whatever_is_shown(tapes, name, style):
+    for show, backward in (((), False), (("shape",), True), (("local",), True), (EVERYTHING, False)):
+        notes = {t: f"'{t}' → '{t + 1}'" for t in range(9)}
+        view = view_of(tapes[name], show=show, notes=notes, contributions=True, fold_with=STYLES[style])
+        scene = lay_out(view, show=show, title=f"a {name}", backward=backward, flow="width" if backward else None)
+        assert faults(scene) == []
+        assert len(scene.boxes) == len(view)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+def test_every_overlay_in_every_theme(tapes, theme):
+    made = render(
+        tapes["lstm"], theme=theme, backward=True, flow="color", highlight="loss -> weight_hh_l0 by time"
+    ).data
+    for word in (" backward", " route", "aside", " color9", "% of ∂E/∂weight_hh_l0"):
+        assert word in made
+
+
+def test_layers_and_directions_do_not_mix(tapes):
+    view = view_of(tapes["two of both"], fold_with=past_stacks)
+    scene = lay_out(view)
+    place = {b.key: b for b in scene.boxes}
+    extent = {}
+    for n in view.nodes:
+        if n.op in ("affine", "tanh", "add") and n.step is not None and "layer" in " ".join(n.scope):
+            extent.setdefault(n.scope[1:3], []).append(place[f"n-{n.key}"].box)
+    bands = sorted((max(b[3] for b in boxes), min(b[1] for b in boxes), key) for key, boxes in extent.items())
+    assert [key for *_, key in bands[::-1]] == [(f"layer {k}", way) for k in (0, 1) for way in ("forward", "reverse")]
+    assert all(below[0] < above[1] for below, above in pairwise(bands))
+    # what a backward layer hands on runs to the left, straight from step to step
+    back = [w for w in scene.wires if w.style == "hidden" and w.points[0][0] > w.points[-1][0] + 20]
+    assert len(back) == 4
+
+
+def test_rolled_has_one_block_a_layer_and_its_states_as_loops(tapes):
+    view = view_of(tapes["two layers"], fold_with=STYLES["rolled"])
+    blocks = {n.id: n.label for n in view.nodes if n.kind == "fold" and n.op == "fold"}
+    assert sorted(blocks.values()) == ["lstm layer 0", "lstm layer 1"]
+    loops = sorted((blocks[e.source], e.carries, e.role) for e in view.edges if e.source == e.target)
+    assert loops == [(f"lstm layer {k}", f"{s}ₜ", role) for k in (0, 1) for s, role in (("c", "cell"), ("h", "hidden"))]
+    assert len(view.steps) == 1
+    scene = lay_out(view)
+    assert [f.words.text for f in scene.frames] == ["t = 0 … 1"]
+    assert sum(style == "delay" for *_, style in scene.dots) == 4
+
+
+# --- steps that nobody announced ----------------------------------------------------------------------------
+
+
+def test_steps_of_a_users_loop_are_found():
+    view = view_of(loop())
+    assert view.steps == (0, 1, 2, 3)
+    per_step = [sorted(n.op for n in view.nodes if n.step == t) for t in view.steps]
+    assert per_step[0] == per_step[1] == per_step[2] == per_step[3]
+    assert per_step[0].count("affine") == 8 + 2
+    assert per_step[0].count("input") == 1
+    # the running sum adds up steps and is in none; the two first states come before all of them
+    assert [n.step for n in view.nodes if n.op == "add" and n.shape == ()] == [None] * 4
+    assert [n.step for n in view.nodes if n.kind == "input" and n.shape == (2, 5)] == [None, None]
+    # sixteen slices of parameters, cut again in each step, are drawn once
+    slices = [n for n in view.nodes if n.tap is not None]
+    assert len(slices) == 16
+    assert all(n.count == 4 for n in slices)
+    assert {(e.role, e.carries) for e in view.edges if e.role in ("cell", "hidden")} >= {("cell", "c"), ("hidden", "h")}
+    blocks = [n for n in unroll(view).nodes if n.kind == "fold" and n.tap is None]
+    assert [(b.label, b.step, b.count) for b in blocks] == [("lstmcell", t, 21) for t in range(4)]
+
+
+def test_a_decoder_goes_on_counting_and_a_layer_does_not():
+    mg.manual_seed(0)
+    encode, decode, upper = mg.nn.RNNCell(3, 4), mg.nn.RNNCell(2, 4), mg.nn.RNNCell(4, 5)
+    with mg.Tape() as tape:
+        h, states = mg.zeros(1, 4), []
+        for t in range(3):
+            h = encode(mg.ones(1, 3) * float(t + 2), h)
+            states.append(h)
+        g = mg.zeros(1, 5)
+        for state in states:
+            g = upper(state, g)
+        for _ in range(2):
+            h = decode(mg.ones(1, 2), h)
+    view = view_of(tape)
+    tanh = [n for n in view.nodes if n.op == "tanh"]
+    assert [n.step for n in tanh] == [0, 1, 2, 0, 1, 2, 3, 4]
+
+
+def test_without_recurrence_there_are_no_steps():
+    weight = mg.tensor(np.arange(6, dtype=np.float32).reshape(3, 2), requires_grad=True, name="W")
+    with mg.Tape() as tape:
+        for t in range(4):
+            mg.tanh(mg.matmul(mg.ones(1, 3) * float(t), weight))
+    assert view_of(tape).steps == ()
+
+
+def test_cut_edges_are_cut_and_no_gradient_runs_back_over_them():
+    view = view_of(loop(cut=1), contributions=True)
+    cut = [e for e in view.edges if e.cut]
+    assert [view.node(e.target).op for e in cut] == ["detach", "detach"]
+    assert all(e.contribution is None for e in cut)
+    scene = lay_out(view, backward=True)
+    keys = {f"e-{e.source}-{e.target}-{e.argument}" for e in cut}
+    assert {w.key for w in scene.wires if w.style.endswith("cut")} == keys
+    assert not {f"back-{key}" for key in keys} & {w.key for w in scene.wires}
+    assert faults(scene) == []
+    assert render(loop(cut=1)).data.count('class="slash"') == 4
+
+
+# --- numbers on edges ---------------------------------------------------------------------------------------
+
+
+def test_what_flows_into_a_fold_adds_up_before_it_is_measured(tapes):
+    whole = view_of(tapes["lstm"], show=("flow",))
+    folded = view_of(tapes["lstm"], show=("flow",), fold_with=STYLES["unrolled"])
+    nodes = {n.id: n for n in tapes["lstm"].nodes}
+    seen = 0
+    for e in folded.edges:
+        if e.role == "hidden" and e.source < 0 and e.target < 0:
+            sources = {s for s, _, _ in e.keys}
+            (source,) = sources
+            # h_t goes to the gates of the next step and to its own read-out
+            own = [o.contribution.numbers for o in whole.edges if o.source == source and o.keys[0] not in e.keys]
+            rest = nodes[source].grad.reshape(-1) - np.sum(own, axis=0)
+            assert e.contribution.norm == pytest.approx(np.linalg.norm(rest), rel=1e-4)
+            seen += 1
+    assert seen == 2
+
+
+def test_gain_is_the_largest_singular_value():
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(3, 7)), rng.normal(size=(7, 5))
+    a, b = (mg.tensor(v, requires_grad=True, name=n) for v, n in ((x, "a"), (w, "b")))
+    with mg.Tape() as tape:
+        y = mg.matmul(a, b)
+        z = mg.tanh(y)
+        mg.sum(z)
+    gains = {(e.target, e.argument): e.gain for e in view_of(tape, show=("gain",)).edges}
+    by_op = {n.op: n.id for n in tape.nodes}
+    assert gains[by_op["matmul"], 0] == pytest.approx(np.linalg.svd(w)[1][0], rel=1e-3)
+    assert gains[by_op["matmul"], 1] == pytest.approx(np.linalg.svd(x)[1][0], rel=1e-3)
+    assert gains[by_op["tanh"], 0] == pytest.approx(np.max(1 - np.tanh(x @ w) ** 2), rel=1e-5)
+    assert gains[by_op["sum"], 0] == pytest.approx(np.sqrt(15), rel=1e-5)
+
+
+def test_sizes_have_levels():
+    assert [flow_level(v, 1e-3, 10.0) for v in (0.0, 1e-9, 1e-3, 10.0, 99.0)] == [0, 0, 0, LEVELS - 1, LEVELS - 1]
+    assert flow_level(0.1, 1e-3, 10.0) == round((LEVELS - 1) / 2)
+    assert flow_level(None, 1, 2) is None
+    with pytest.raises(UsageError, match="width or color, not 'smell'"):
+        render(loop(2), flow="smell")
+
+
+def test_a_line_beside_another():
+    assert beside([(0, 0), (10, 0), (10, 10)], 2.0) == [(0, 2), (8, 2), (8, 10)]
+    assert beside([(0, 0), (0, 9)], 3.0, square=False) == [(-3, 0), (-3, 9)]
+
+
+# --- ∂⁺ -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("op", "k", "names", "text"),
+    [
+        ("affine", 0, {"weight": "W_f"}, "W_fᵀ"),
+        ("affine", 1, {"x": "x₃"}, "x₃"),
+        ("affine", 2, {}, "1"),
+        ("matmul", 0, {"b": "U"}, "Uᵀ"),
+        ("mul", 0, {"b": "f₂"}, "f₂"),
+        ("sub", 1, {}, "−1"),
+        ("tanh", 0, {"y": "h₁"}, "(1−h₁)(1+h₁)"),
+        ("sigmoid", 0, {"y": "i₁"}, "i₁(1−i₁)"),
+        ("relu", 0, {"x": "a"}, "[a>0]"),
+        ("clip", 0, {}, "[x≥low][x≤high]"),
+        ("maximum", 1, {}, "[b>a]"),
+        ("mean", 0, {}, "1/N"),
+        ("getitem", 0, {}, "1"),
+        ("mse", 0, {"x": "y₁", "target": "d₁"}, "2(y₁−d₁)/N"),
+        ("cross_entropy", 0, {"x": "z"}, "(softmax(z)−onehot)/N"),
+        ("softmax", 0, {}, "softmax′"),
+        ("tanh", 0, {"y": "a_name_that_is_far_too_long"}, "(1−y)(1+y)"),
+        ("detach", 0, {}, None),
+    ],
+)
+def test_local_derivatives_are_mathematics(op, k, names, text):
+    assert immediate(record(op), k, names) == text
+
+
+def test_no_derivative_is_too_long_or_speaks_of_cotangents():
+    for op in PAGE:
+        for k in range(len(op.operands)):
+            text = immediate(op, k, {})
+            if text is not None:
+                assert 0 < len(text) <= 27
+                assert not {"g", "shape"} & set(text.replace("(", " ").replace(")", " ").split())
+    assert immediate(record("pow"), 0, {"a": "e"}, {"b": 2.0}) == "2·e"
+    assert immediate(record("affine"), 0, {"weight": "W_{f}"}, latex=True) == r"W_{f}^{\top}"
+
+
+def test_edges_speak_of_the_models_values(tapes):
+    view = view_of(tapes["lstm"], show=("local",))
+    said = {(view.node(e.target).name, e.name): e.local for e in view.edges}
+    assert said["f[1]", "x"] == "f₁(1−f₁)"
+    assert said["h[1]", "a"] == "tanh(c₁)"
+    assert said["h[1]", "b"] == "o₁"
+    gates = {e.local for e in view.edges if view.node(e.target).op == "affine" and e.name == "x"}
+    assert gates == {f"{w}_{g}ᵀ" for w in "WU" for g in "figo"} | {"Wᵀ"}
+
+
+# --- routes -------------------------------------------------------------------------------------------------
+
+
+def lit(tape, what):
+    return {e.keys[0] for e in view_of(tape, show=(), highlight=what).edges if e.lit}
+
+
+def reachable(tape, of, wrt):
+    """All edges on routes between two nodes, by walking up and down; knows nothing of ledgers."""
+    up, down = {of.id}, {wrt.id}
+    for node in reversed(tape.nodes):
+        if node.id in up:
+            up.update(p.id for p in node.inputs)
+    for node in tape.nodes:
+        if any(p.id in down for p in node.inputs):
+            down.add(node.id)
+    return {
+        (p.id, n.id, k)
+        for n in tape.nodes
+        if n.id in up & down and n is not wrt
+        for k, p in enumerate(n.inputs)
+        if p.id in down
+    }
+
+
+def test_all_routes_by_time(tapes):
+    tape = tapes["lstm"]
+    named = {n.name: n for n in tape.nodes}
+    assert lit(tape, "loss->weight_hh_l0 by time") == reachable(tape, named["E"], named["weight_hh_l0"])
+    view = view_of(tape, highlight="E -> weight_hh_l0 by time", show=())
+    shares = [float(words.partition(" ")[0]) for _, words in view.notes]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    # what leaves in step 2 passes nothing of the steps before
+    one = lit(tape, "E -> weight_hh_l0 by time 2")
+    assert one < lit(tape, "E -> weight_hh_l0 by time")
+    times = {tape.nodes[t].time for _, t, _ in one}
+    assert times == {None, 2}
+
+
+def test_single_routes_ledgers_and_rows(tapes):
+    tape = tapes["lstm"]
+    ledger = mg.explain.paths("h[2]", "h[0]", tape=tape, top=3)
+    assert ledger.count > 3
+    strongest = {(e.source.id, e.target.id, e.argument) for e in ledger.paths[0].edges}
+    assert lit(tape, ledger.paths[0]) == lit(tape, "h[2] -> h[0]") == strongest
+    three = {(e.source.id, e.target.id, e.argument) for route in ledger.paths for e in route.edges}
+    assert lit(tape, ledger) == lit(tape, list(ledger.paths)) == lit(tape, "h[2] -> h[0] top 3") == three
+    gates = mg.explain.paths("h[2]", "h[0]", tape=tape, by="gate", top=0)
+    union = set().union(*(lit(tape, (gates, key)) for key in gates.groups))
+    named = {n.name: n for n in tape.nodes}
+    assert union == lit(tape, gates) == reachable(tape, named["h[2]"], named["h[0]"])
+    rows = mg.explain.bptt([named["E[0]"].tensor, named["E[1]"].tensor], named["weight_hh_l0"].tensor, tape=tape)
+    assert lit(tape, (rows, 1)) == reachable(tape, named["E[1]"], named["weight_hh_l0"])
+    through = lit(tape, "h[2] -> h[0] by time through c[1]")
+    assert {(s, t) for s, t, _ in through if t == named["c[1]"].id}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("loss", "from where to where"),
+        ("loss -> ", "from where to where"),
+        ("loss -> weight_hh_l0 by colour", "by time, gate, scope, delay, route, not by 'colour'"),
+        ("loss -> weight_hh_l0 by time 9", "no routes have the time '9'; there are 0, 1, 2"),
+        ("loss -> weight_hh_l0 top many", "how many routes, not 'many'"),
+        ("loss -> weight_hh_l0 top 1 top 2", "'top' twice"),
+        ("loss -> weight_hh_l0 at x", "like 0,2, not 'x'"),
+        ("loss -> weight_hh_l9", "did you mean weight_hh_l0"),
+        (3.5, "not float"),
+    ],
+)
+def test_routes_that_cannot_be_lit(tapes, words, message):
+    with pytest.raises(UsageError, match=message):
+        render(tapes["lstm"], highlight=words)
+
+
+def test_a_fold_is_lit_by_what_it_stands_for(tapes):
+    made = view_of(tapes["lstm"], show=(), highlight="h[1] -> c[0] top 1", fold_with=STYLES["unrolled"])
+    lit_edges = [e for e in made.edges if e.lit]
+    assert [e.carries for e in lit_edges if e.source < 0 and e.target < 0] == ["c[0]"]
+    assert View.from_json(made.to_json()) == made
+    with pytest.raises(UsageError, match="found on a tape"):
+        render(made, highlight="h[1] -> c[0]")
+
+
+def test_captions_stand_in_the_frames():
+    model = models.build("rnn", text="ab c", steps=3)
+    assert model.captions == ("'a' → 'b'", "'b' → ' '", "' ' → 'c'")
+    with mg.Tape() as tape:
+        model.loss()
+    scene = lay_out(view_of(tape, notes=dict(enumerate(model.captions))))
+    assert [[words.text for words in f.notes] for f in scene.frames] == [[c] for c in model.captions]
+    assert models.build("adder", text="1+3", steps=3).captions == ("1 + 1 → 0", "0 + 1 → 0", "0 + 0 → 1")
