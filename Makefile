@@ -23,11 +23,12 @@ SOURCES := setup.py $(wildcard minigrad/*.pyx minigrad/*.pxd minigrad/kernels/*.
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test browser lint bench docs gallery build dist clean distclean
+.PHONY: help demo test sanitize browser lint bench docs gallery build dist clean distclean
 
 help:
 	@echo "make demo            train a character LSTM and draw its unrolled graph"
 	@echo "make test            run the test suite; ORACLES=1 compares with PyTorch as well"
+	@echo "make sanitize        the recurrent kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make browser         install the browser that the page's tests drive (Debian, as root)"
 	@echo "make lint            style and type checks"
 	@echo "make bench           speed beside NumPy, PyTorch, autograd and MyGrad"
@@ -52,6 +53,17 @@ browser:
 		{ timeout 300 apt-get -qq update && timeout 600 apt-get -qq install -y --no-install-recommends \
 			chromium chromium-driver; } >/dev/null 2>&1 || echo "no browser: apt-get could not install one"; \
 	else echo "no browser: install chromium and chromium-driver to run the page's tests"; fi
+
+# NumPy's arrays come from the sanitizer's allocator too, so a step past their end is seen.
+sanitize: build/sanitized.so $(BUILT) $(STAMPS)/with-test
+	@MINIGRAD_KERNELS=$(PWD)/$< LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(PY) -m pytest --quiet -p no:cacheprovider tests/test_recurrent_kernels.py
+
+build/sanitized.so: $(wildcard minigrad/kernels/*.[ch]) $(BUILT)
+	@echo "building the kernels with sanitizers"
+	@$(CC) -std=c11 -O1 -g -fPIC -shared -pthread -fno-math-errno -fno-trapping-math -fsanitize=address,undefined \
+		-fno-sanitize-recover=undefined -fno-omit-frame-pointer minigrad/kernels/*.c -o $@ -lm
 
 lint: $(BUILT) $(STAMPS)/with-lint
 	@$(PY) -m ruff check
