@@ -1,18 +1,24 @@
 """The charts of one recurrent block: every variant as it was recorded, nothing overlapping, the numbers of the tape."""
 
-import itertools
-import math
-from itertools import pairwise
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from picture_checks import crossed_out, doubled, faults
 
 import minigrad as mg
-from minigrad.graph.view import view_of
+from minigrad.cli import main
+from minigrad.errors import UsageError
+from minigrad.graph.view import Summary, View, view_of
 from minigrad.nn.units import VARIANTS
-from minigrad.render.block import choose, read
+from minigrad.render import render
+from minigrad.render.block import choose, excerpt, read, units
+from minigrad.render.chart import PAGE, Chart, addends, routes
 from minigrad.render.circuit import to_circuit
 from minigrad.render.odyssey import to_odyssey
+from minigrad.render.theme import style_sheet
 
 ALL = ("shape", "value", "grad", "local")
 SHOWS = [(), ("shape",), ("value", "grad"), ALL, (*ALL, "flow")]
@@ -103,91 +109,8 @@ PAIRS = [
 ]
 
 
-# --- measured ----------------------------------------------------------------------------------------------
-
-
-def overlap(a, b, slack=0.5):
-    return a[0] + slack < b[2] and b[0] + slack < a[2] and a[1] + slack < b[3] and b[1] + slack < a[3]
-
-
-def crosses(p, q, box, slack):
-    """Whether a horizontal or vertical line runs through a box."""
-    left, right = sorted((p[0], q[0]))
-    top, bottom = sorted((p[1], q[1]))
-    return left < box[2] - slack and right > box[0] + slack and top < box[3] - slack and bottom > box[1] + slack
-
-
-def meets(p, q, box):
-    """Whether a line runs through a box or, if it is one, a circle, and not only up to its side."""
-    if not crosses(p, q, box.box, 1.5) or box.shape != "circle":
-        return crosses(p, q, box.box, 1.5)
-    near = [min(max(c, min(a, b)), max(a, b)) for a, b, c in zip(p, q, (box.x, box.y), strict=True)]
-    return math.dist(near, (box.x, box.y)) < box.width / 2 - 1.5
-
-
-def covers(box, area):
-    """Whether a node lies on an area."""
-    if not overlap(area, box.box) or box.shape != "circle":
-        return overlap(area, box.box)
-    near = (min(max(box.x, area[0]), area[2]), min(max(box.y, area[1]), area[3]))
-    return math.dist(near, (box.x, box.y)) < box.width / 2 - 0.5
-
-
-def leaves(word, box):
-    """Whether a word sticks out of its box."""
-    left, top, right, bottom = word.box
-    if box.shape == "circle":
-        corners = itertools.product((left, right), (ink(word)[1], ink(word)[3]))
-        return any(math.dist(corner, (box.x, box.y)) > box.width / 2 for corner in corners)
-    return left < box.box[0] or right > box.box[2] or top < box.box[1] - 0.5 or bottom > box.box[3] + 0.5
-
-
-def ink(words):
-    """The box of what a line of text really covers: letters without descenders are flatter than their line."""
-    left, top, right, bottom = words.box
-    return (left, top + 0.12 * words.size, right, bottom - 0.08 * words.size)
-
-
-def faults(scene):
-    """Everything that a reader would call a flaw."""
-    found = []
-    texts = [("", w) for w in scene.words] + [("", f.words) for f in scene.frames if f.words.text]
-    texts += [(box.key, w) for box in scene.boxes for w in box.words]
-    for k, box in enumerate(scene.boxes):
-        found += [f"{box.key} on {b.key}" for b in scene.boxes[k + 1 :] if overlap(box.box, b.box)]
-        found += [f"{word.text!r} leaves {box.key}" for word in box.words if leaves(word, box)]
-    for k, (home, word) in enumerate(texts):
-        found += [f"{word.text!r} on {b.key}" for b in scene.boxes if b.key != home and covers(b, ink(word))]
-        found += [f"{word.text!r} on {w.text!r}" for _, w in texts[k + 1 :] if overlap(ink(word), ink(w))]
-        left, top, right, bottom = word.box
-        if left < 4 or top < 4 or right > scene.width - 4 or bottom > scene.height - 4:
-            found.append(f"{word.text!r} leaves the picture")
-        for frame in scene.frames:
-            edges = (frame.x, frame.x + frame.width), (frame.y, frame.y + frame.height)
-            if frame.y < (top + bottom) / 2 < frame.y + frame.height and any(left < x < right for x in edges[0]):
-                found.append(f"{word.text!r} on the side of a frame")
-            if frame.x < (left + right) / 2 < frame.x + frame.width and any(top < y < bottom for y in edges[1]):
-                found.append(f"{word.text!r} on the edge of a frame")
-    for wire in scene.wires:
-        for p, q in pairwise(wire.points):
-            assert abs(p[0] - q[0]) < 0.05 or abs(p[1] - q[1]) < 0.05, wire
-            found += [f"{wire.key} through {b.key}" for b in scene.boxes if meets(p, q, b)]
-            found += [f"{wire.key} through {w.text!r}" for _, w in texts if crosses(p, q, ink(w), 0.2)]
-    for a, b in itertools.combinations(scene.wires, 2):
-        if a.style != b.style or a.style == "rule":
-            for p, q in itertools.product(pairwise(a.points), pairwise(b.points)):
-                found += [f"{a.key} along {b.key}"] if along(*p, *q) else []
-    return found
-
-
-def along(a, b, c, d):
-    """Whether two lines run on top of each other."""
-    for x, y in ((0, 1), (1, 0)):
-        if abs(a[x] - b[x]) < 0.05 and abs(c[x] - d[x]) < 0.05 and abs(a[x] - c[x]) < 2.0:
-            low, high = max(min(a[y], b[y]), min(c[y], d[y])), min(max(a[y], b[y]), max(c[y], d[y]))
-            if high - low > 3.0:
-                return True
-    return False
+def flaws(scene):
+    return faults(scene) + crossed_out(scene) + doubled(scene)
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
@@ -195,7 +118,7 @@ def along(a, b, c, d):
 def test_nothing_overlaps(style, name, backward):
     block = block_of(name)
     for show in SHOWS:
-        assert faults(PLANS[style](block, show=show, backward=backward)) == [], show
+        assert flaws(PLANS[style](block, show=show, backward=backward)) == [], show
 
 
 @pytest.mark.parametrize(("style", "name"), PAIRS)
@@ -210,3 +133,246 @@ def test_every_operation_and_every_wire_of_the_step_is_drawn(style, name):
     for e, both in ends.items():
         one = any(both <= {box.key, *box.classes} for box in scene.boxes)  # the cell, held within its bounds
         assert one or f"e-{keys[e.source]}-{keys[e.target]}-{e.argument}" in wires
+
+
+def said(box_or_words):
+    return [w.text for w in box_or_words]
+
+
+@pytest.mark.parametrize("style", PLANS)
+def test_the_measure_sees_faults(style):
+    scene = PLANS[style](block_of("V diagonal"), show=ALL, backward=True)
+    words = next(w for w in scene.words if w.text == "iₜ")
+    wire = next(w for w in scene.wires if w.style == "backward")
+    middle = [(a + b) / 2 for a, b in zip(*wire.points[:2], strict=True)]
+    scene.words[scene.words.index(words)] = replace(words, x=middle[0] - 3, y=middle[1])
+    assert any("through 'iₜ'" in flaw for flaw in flaws(scene))
+    box = next(b for b in scene.boxes if "output gate" in said(b.words))
+    scene.boxes[scene.boxes.index(box)] = replace(box, width=60.0, height=60.0)
+    assert any(f"leaves {box.key}" in flaw for flaw in flaws(scene))
+
+
+LACKS = {"NIG": "i", "NFG": "f", "NOG": "o", "CIFG": "f"}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("style", PLANS)
+def test_variants_are_drawn_as_they_are(style, variant):
+    peepholes = None if variant == "NP" else "diagonal"
+    block = block_of(f"{variant} {peepholes}")
+    scene = PLANS[style](block)
+    names = {text for box in scene.boxes for text in said(box.words)}
+    gates = {"i": "input gate", "f": "forget gate", "o": "output gate"}
+    for letter, name in gates.items():
+        assert (name in names) == (LACKS.get(variant) != letter)
+    assert "cell gate" in names
+    assert ("1 −" in names) == (variant == "CIFG")
+    cell = next(box for box in scene.boxes if "cell gate" in said(box.words))
+    assert said(cell.words)[0] == ("Σ" if variant == "NIAF" else "tanh")
+    assert sum("tanh" in said(box.words) for box in scene.boxes) == 2 - (variant in ("NIAF", "NOAF"))
+    labels = {w.text for w in scene.words} | names
+    assert {f"p_{k}" for k in "ifo" if k not in LACKS.get(variant, "")} <= labels or variant == "NP"
+    assert ("G_i" in labels) == ("[i f o]ₜ₋₁" in labels) == (variant == "FGR")
+    assert any("peephole" in wire.style for wire in scene.wires) == (variant != "NP")
+    products = sum(text == "⊙" for box in scene.boxes for text in said(box.words))
+    assert products == 3 - (variant in ("NIG", "NFG", "NOG"))
+
+
+@pytest.mark.parametrize("style", PLANS)
+def test_a_plain_unit_is_counted_as_textbooks_count(style):
+    block = block_of("V None")
+    signs = [part.sign for name, part in block.parts.items() if name not in ("x", "h-", "c-")]
+    assert sorted(signs) == sorted(["σ", "σ", "σ", "tanh", "⊙", "⊙", "⊙", "+", "tanh"])
+    dashed = [wire for wire in PLANS[style](block).wires if "lag" in wire.style]
+    assert len(dashed) == 4 + (style == "odyssey")  # h to four gates; the cell's way back to itself
+
+
+@pytest.mark.parametrize("name", ["V diagonal", "gru after", "gru before", "rnn", "FGR full"])
+@pytest.mark.parametrize("style", PLANS)
+def test_numbers_are_those_of_the_tape(style, name):
+    block = block_of(name)
+    if style == "odyssey" and block.unit.kind != "lstm":
+        return
+    tape = {node.id: node for node in tape_of(name).nodes}
+    scene = PLANS[style](block, show=("value", "grad"), backward=True)
+    found = {w.text for w in scene.words} | {text for box in scene.boxes for text in said(box.words)}
+
+    def number(v):
+        return f"{v:.3g}".replace("-", "−")
+
+    def written(array, sign):
+        few = ", ".join(f"{v:.2g}".replace("-", "−") for v in array.reshape(-1))
+        norm = number(np.linalg.norm(array.astype("d")))
+        return {f"{sign} {few}", f"‖{sign}‖ {norm}", f"‖·‖ = {norm}"}
+
+    for part, symbol in (("h-", "∂"), ("x", "=")):
+        node = tape[block.parts[part].out]
+        array = node.grad if symbol == "∂" else node.value
+        assert written(array, symbol) & found
+    for link in block.links.values():
+        (edge, *more) = link.edges
+        if edge.contribution is None or more:
+            continue
+        # what is sent back over an elementwise edge, by hand: the other operand times the gradient of the result
+        target = tape[edge.target]
+        if target.op == "mul":
+            other = target.inputs[1 - edge.argument].value
+            by_hand = np.broadcast_to(other, target.shape) * target.grad
+            np.testing.assert_allclose(edge.contribution.norm, np.linalg.norm(by_hand), rtol=2e-5)
+            if link.source not in ("i", "f", "o") or link.target != "gates":
+                assert written(by_hand, "δ") & found, (link.source, link.target)
+
+
+@pytest.mark.parametrize("name", ["V full", "CIFG diagonal", "gru after", "rnn", "zoneout", "projection", "many units"])
+def test_what_comes_back_adds_up_to_the_gradient(name):
+    block = block_of(name)
+    tape = {node.id: node for node in tape_of(name).nodes}
+    chart = Chart(block, ("value",), True)
+    for part in {chart.output, chart.cell if block.unit.kind == "lstm" else chart.output}:
+        rows = routes(block, block.parts[part].out, chart.t, chart.before)
+        readers = [n for n in tape_of(name).nodes for p in n.inputs if p.id == block.parts[part].out]
+        assert len(rows) == len(readers)
+        total = np.mean(tape[block.parts[part].out].grad.astype("d"))
+        np.testing.assert_allclose(sum(s.mean for _, s in rows), total, rtol=1e-4, atol=1e-6)
+        ledger = chart.ledger(part, "c")
+        assert len(ledger.names) == len(ledger.figures) == len(rows) + 1
+    if name == "V full":
+        assert [text for text, _ in routes(block, block.parts["+"].out, "ₜ", "ₜ₋₁")] == [
+            "peephole P to oₜ", "tanh to hₜ", "peephole P to iₜ₊₁", "peephole P to fₜ₊₁", "⊙ fₜ₊₁ to cₜ₊₁",
+        ]  # fmt: skip
+
+
+def test_sums_are_written_with_as_many_digits_as_their_total_needs():
+    parts = [Summary(v, v, v, abs(v), (v,)) for v in (2.71, -2.7, 0.0123)]
+    total = Summary(0.0223, 0.0223, 0.0223, 0.0223, (0.0223,))
+    assert addends([*parts, total]) == (["2.7100", "−2.7000", "0.0123", "0.0223"], "")
+    many = Summary(-1.0, 3.0, 0.5, 4.0, None)
+    assert addends([many, many]) == (["0.500", "0.500"], ", mean over all numbers")
+
+
+@pytest.mark.parametrize("name", [*EVERYTHING])
+def test_an_excerpt_says_the_same(name):
+    view = view_of(tape_of(name), show=ALL, contributions=True)
+    unit, time = choose(view)
+    whole, part = read(view, unit, time), read(excerpt(view, unit, time), unit, time)
+    assert (part.parts, part.links) == (whole.parts, whole.links)
+    assert len(excerpt(view, unit, time)) < len(view)
+    assert read(View.from_json(view.to_json()), unit, time).links == whole.links
+
+
+def test_steps_layers_and_directions():
+    mg.manual_seed(2)
+    tape = recorded(mg.nn.LSTM(3, 2, num_layers=2, bidirectional=True), steps=5)
+    view = view_of(tape)
+    assert [(u.layer, u.direction, len(u.steps)) for u in units(view)] == [
+        (0, "forward", 5), (0, "reverse", 5), (1, "forward", 5), (1, "reverse", 5),
+    ]  # fmt: skip
+    unit, time = choose(view)
+    assert (unit.name, time) == ("lstm/layer 0/forward", 2)
+    made = render(tape, style="circuit", step=4, layer=1, direction="reverse")
+    assert "lstm/layer 1/reverse · step t = 4" in made.data
+    assert "hₜ₊₁" in made.data  # a network that reads backwards remembers the step after
+    block = read(view, *choose(view, step=1, layer=1, direction="reverse"))
+    assert block.nodes[block.parts["c-"].out].name == "c[2]"
+    assert block.nodes[block.parts["x"].out].name == "y[1]"
+    assert choose(view, layer="layer 1")[0].layer == 1
+    for wrong, message in (
+        ({"step": 5}, "no step 5 of lstm/layer 0/forward; there are steps 0 to 4"),
+        ({"layer": 2}, r"no layer 2 forward on this tape; there are: layer 0 forward \(lstm/layer 0/forward\)"),
+        ({"layer": "decoder"}, "no layer decoder"),
+        ({"direction": "up"}, "direction is forward or reverse, not 'up'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            render(tape, style="odyssey", **wrong)
+
+
+def test_cells_in_loops_of_the_users():
+    mg.manual_seed(4)
+    cell, x = mg.nn.LSTMCell(3, 2, peepholes="diagonal"), mg.ones(4, 1, 3)
+    with mg.Tape() as tape:
+        state = mg.zeros(1, 2), mg.zeros(1, 2)
+        for t in range(4):
+            with mg.scope(f"t={t}"):
+                state = cell(x[t] * 2, state)
+        loss = state[0].sum()
+    loss.backward()
+    made = render(tape, style="circuit", step=3, backward=True)
+    assert "step t = 3 · diagonal peepholes" in made.data
+    block = read(view_of(tape), *choose(view_of(tape), step=2))
+    assert block.node("x").op == "mul"
+
+
+def test_what_cannot_be_drawn_says_why():
+    with mg.Tape() as tape:
+        (mg.tensor([1.0], requires_grad=True) * 2).sum()
+    with pytest.raises(UsageError, match=r"no steps of a recurrent unit.*mg\.nn\.LSTM.*style='graph'"):
+        render(tape, style="circuit")
+    with pytest.raises(UsageError, match=r"chart of the LSTM, and this is a gru: use style='circuit'"):
+        render(tape_of("gru after"), style="odyssey")
+    with pytest.raises(UsageError, match=r"no place for .*\(norm\): use style='circuit'"):
+        render(tape_of("normalised"), style="odyssey")
+    with pytest.raises(UsageError, match="the style 'graph' takes no step: choose from circuit, odyssey"):
+        render(tape_of("rnn"), step=1)
+    with pytest.raises(UsageError, match="takes no fold"):
+        render(tape_of("rnn"), style="circuit", fold="time")
+    cell, x = mg.nn.LSTMCell(3, 2), mg.ones(1, 3)
+    with mg.Tape() as tape, mg.scope("t=0"):
+        state = cell(x, (mg.zeros(1, 2), mg.zeros(1, 2)))
+        cell(x, state)
+    with pytest.raises(UsageError, match=r"2 steps of it share one scope; open mg\.scope"):
+        render(tape, style="circuit")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+@pytest.mark.parametrize("style", PLANS)
+def test_svg(style, theme):
+    asked = {"style": style, "theme": theme, "show": ALL, "backward": True, "title": "a <b>"}
+    made = render(tape_of("V diagonal"), **asked)
+    root = ET.fromstring(made.data)
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.find(f"{space}title").text == "a <b>"
+    assert root.find(f"{space}desc").text == "a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes."
+    ids = [e.get("id") for e in root.iter() if e.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([\w-]+)\)", made.data)) <= set(ids)
+    classes = {c for e in root.iter() for c in (e.get("class") or "").split()}
+    block = block_of("V diagonal")
+    assert {f"n-{block.nodes[i].key}" for i in block.home} <= classes
+    assert all(e.find(f"{space}title") is not None for e in root.iter(f"{space}g") if "n-" in (e.get("class") or ""))
+    assert (
+        made.data
+        == render(tape_of("V diagonal"), style=style, theme=theme, show=ALL, backward=True, title="a <b>").data
+    )
+    assert repr(made) == "<minigrad picture: a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes.>"
+
+
+def test_print_needs_no_colour():
+    sheet = style_sheet("print")
+    colours = set(re.findall(r"#[0-9a-f]{6}", sheet))
+    assert all(c[1:3] == c[3:5] == c[5:7] for c in colours)
+    rules = dict(re.findall(r"\.mg (\.e[.\w]*)\{([^}]*)\}", sheet))
+    looks = {
+        kind: (re.findall(r"dasharray:([\d. ]+)", rules[kind]), re.findall(r"width:([\d.]+)", rules[kind]))
+        for kind in (".e.forward", ".e.lag", ".e.highway", ".e.backward")
+    }
+    assert len({str(look) for look in looks.values()}) == 4
+    assert ".mg .a-peephole{fill:#ffffff" in sheet  # an open head
+
+
+@pytest.mark.parametrize(("style", "name"), PAIRS)
+def test_charts_fit_a_page(style, name):
+    """A4 landscape at 96 pixels an inch, at 100 %; with every number on it, at no less than 85 %."""
+    usual = CASES.get(name) and "FGR" not in name
+    for show, backward, share in ((("shape",), False, 1.0), (("value",), usual, 1.0), ((*ALL, "flow"), True, 0.85)):
+        scene = PLANS[style](block_of(name), show=show, backward=backward)
+        assert scene.width <= PAGE[0] / share
+        assert scene.height <= PAGE[1] / share
+
+
+def test_command_line(tmp_path, capsys):
+    path = tmp_path / "step.svg"
+    options = ["--layers", "2", "--style", "circuit", "--step", "1", "--layer", "1", "--backward"]
+    assert main(["render-graph", "gru", "--hidden", "3", *options, "-o", str(path)]) == 0
+    assert "gru/layer 1 · step t = 1 · reset after the product" in path.read_text("utf-8")
+    assert main(["render-graph", "gru", "--style", "circuit", "--step", "7", "-o", str(path)]) == 2
+    assert "there is no step 7 of gru; there are steps 0 to 4" in capsys.readouterr().err

@@ -410,7 +410,7 @@ class Chart:
     def frame(self, left: float, top: float, right: float, bottom: float) -> None:
         """Draw the outline of the block, with its step."""
         step = f"t = {self.block.time}" if self.block.time is not None else ""
-        words = Words(step, left + 20, top + 13, FIGURE + 1, "sans", "start", "f")
+        words = Words(step, left + 20, top + 13.0, FIGURE + 1, "sans", "start", "f")
         self.scene.frames.append(Frame(left, top, right - left, bottom - top, words, "chart"))
 
     def heading(self, title: str | None, x: float) -> float:
@@ -456,7 +456,7 @@ class Chart:
         found = []
         if "value" in self.show:
             found.append(("v", "= value"))
-        if "grad" in self.show:
+        if "grad" in self.show or self.backward:
             found.append(("d", "∂ gradient of the loss"))
         if self.backward or "flow" in self.show:
             found.append(("k", "δ what comes back along a wire"))
@@ -491,7 +491,7 @@ class Chart:
     def write(self, ledger: Ledger, x: float, y: float) -> None:
         """Draw a ledger with its upper left corner at a place."""
         wide, high = ledger.size
-        self.scene.frames.append(Frame(x, y, wide, high, Words("", x, y, FIGURE), "panel"))
+        self.scene.frames.append(Frame(x, y, wide, high, Words("", x + wide / 2, y + high / 2, FIGURE), "panel"))
         self.words([ledger.head], x + 10, y + 5)
         last = len(ledger.names) - 1
         for k, (text, value) in enumerate(zip(ledger.names, ledger.figures, strict=True)):
@@ -601,8 +601,10 @@ def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:
     """Return arrays as texts that add up, and what they are of an array: its numbers if they are few, or its mean."""
     few = all(p.numbers is not None and len(p.numbers) <= SHOWN_NUMBERS for p in parts)
     rows = [list(p.numbers or ()) if few else [p.mean] for p in parts]
-    largest = max((abs(v) for row in rows for v in row if math.isfinite(v)), default=0.0)
-    digits = min(max(2 - math.floor(math.log10(largest)) if largest else 2, 0), 12)
+    # digits enough for the sum, which may be much smaller than what it is the sum of
+    sizes = [max((abs(v) for v in row if math.isfinite(v)), default=0.0) for row in rows]
+    largest = sizes[-1] or max(sizes)
+    digits = min(max(2 - math.floor(math.log10(largest)) if largest else 2, 0), 9)
     texts = [", ".join(f"{v:.{digits}f}".replace("-", "−") for v in row) for row in rows]
     return texts, "" if few else ", mean over all numbers"
 
