@@ -312,10 +312,15 @@ def _kind_for_stdout(asked: str | None) -> str:
 
 def _put(data: str | bytes) -> None:
     """Write a picture to the standard output as it would be written to a file, whatever the terminal's encoding."""
-    raw = data.encode() if isinstance(data, str) else data
-    sys.stdout.flush()
-    sys.stdout.buffer.write(raw)
-    sys.stdout.buffer.flush()
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is not None:
+        sys.stdout.flush()
+        stream.write(data.encode() if isinstance(data, str) else data)
+        stream.flush()
+    elif isinstance(data, str):
+        sys.stdout.write(data)  # a notebook's
+    else:
+        raise UsageError("this standard output takes text only: name a file with -o")
 
 
 SECONDS_BETWEEN_LOOKS = 0.25

@@ -265,6 +265,16 @@ def test_a_terminal_gets_a_drawing_that_it_can_show(monkeypatch, capsys, encodin
     assert "png is nothing for a terminal: name a file" in capsys.readouterr().err
 
 
+def test_a_standard_output_for_text_alone(monkeypatch, capsys):
+    """That of a notebook has no bytes below it."""
+    pytest.importorskip("resvg_py")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert cli.main([RENDER, "rnn", *SMALL, "-o", "-", "--format", "dot"]) == 0
+    assert sys.stdout.getvalue().startswith("digraph")
+    assert cli.main([RENDER, "rnn", *SMALL, "-o", "-", "--format", "png"]) == 2
+    assert "takes text only: name a file" in capsys.readouterr().err
+
+
 # --- folding and watching -------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,8 @@ def wires(lines, k, marks):
 @pytest.mark.parametrize("spec", [{"spec": "lstm", "layers": 2}, {"spec": "rnn", "bidirectional": True}])
 def test_wires_start_and_end_where_they_should(spec):
     lines = render(recorded(**spec, text="abc"), format="text").data.splitlines()
+    # what reads backwards hands its state upwards, once between two steps
+    assert sum("▲" in line for line in lines) == (2 if "bidirectional" in spec else 0)
     gaps = [k for k, line in enumerate(lines) if re.match(r" {8,}[║┊│]", line)]
     assert len(gaps) >= 3
     for k in gaps:
