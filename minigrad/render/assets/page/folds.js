@@ -156,7 +156,7 @@ function cover(g) {
     onPress(g.lid, () => fold(g, false));
     lids.append(g.lid);
   } else g.lid = null;
-  const x = right - 22, y = g.box.y + (g.kind === "step" ? 5 : 4);
+  const [x, y] = g.kind === "step" ? [right - 22, g.box.y + 5] : cornerOf(g, left, right);
   const verb = g.folded ? "unfold" : "fold";
   g.handle = drawn("g", { class: "handle", role: "button", tabindex: 0, "aria-label": `${verb} ${g.label}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` }, [
     drawn("title", {}, `${verb} ${g.label}`),
@@ -164,6 +164,13 @@ function cover(g) {
     drawn("path", { d: g.folded ? "M4 8h8M8 4v8" : "M4 8h8" })]);
   onPress(g.handle, () => fold(g, !g.folded));
   handles.append(g.handle);
+}
+// A corner of a cell where the handle covers no node.
+function cornerOf(g, left, right) {
+  const taken = g.nodes.map((n) => n.mark.getBBox()).map((b) => ({ x: across(b.x), y: b.y, w: b.width, h: b.height }));
+  const free = (x, y) => g.folded || !taken.some((b) => x + 20 > b.x && x < b.x + b.w + 4 && y + 20 > b.y && y < b.y + b.h + 4);
+  const low = g.box.y + g.box.h - 20, corners = [[right - 22, g.box.y + 4], [left + 4, g.box.y + 4], [right - 22, low], [left + 4, low]];
+  return corners.find(([x, y]) => free(x, y)) ?? [right - 8, g.box.y - 8];
 }
 function onPress(element, act) {
   element.addEventListener("click", (event) => { if (moved < 6) act(event); });

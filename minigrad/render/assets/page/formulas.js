@@ -2,7 +2,7 @@
 // slots are filled with symbols, or with the numbers of this computation.
 const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-const COLUMNS_SHOWN = 6, ROWS_SHOWN = 6;
+const COLUMNS_SHOWN = 5, ROWS_SHOWN = 6;
 
 // Four digits, a real minus sign, powers of ten as people write them.
 function figure(v, digits = 4) {

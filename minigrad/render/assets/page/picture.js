@@ -56,8 +56,9 @@ function reveal(n) {
   if (!standIn(n)) return;
   const c = placeOf(n), { w, h } = room(), margin = Math.min(90 / sight.scale, w / sight.scale / 4, h / sight.scale / 4);
   const into = (low, have, at) => (at < low + margin || at > low + have - margin ? at - have / 2 : low);
-  sight.x = into(sight.x, w / sight.scale, c.x);
-  sight.y = into(sight.y, h / sight.scale, c.y);
+  const inside = (low, have, size) => (size > have ? Math.min(Math.max(low, 0), size - have) : low);
+  sight.x = inside(into(sight.x, w / sight.scale, c.x), w / sight.scale, full.w);
+  sight.y = inside(into(sight.y, h / sight.scale, c.y), h / sight.scale, full.h);
   settle();
 }
 
