@@ -160,6 +160,11 @@ cdef class Node:
         return place_or_empty(self)
 
     @property
+    def reserve(self):
+        """What the kernel that ran kept for its backward; None if it kept nothing, or backward has freed it."""
+        return <object> self.reserve if self.reserve != NULL else None
+
+    @property
     def inputs(self):
         """Parents, operand by operand; None where no gradient flows."""
         return tuple([<object> self.parents[k] if self.parents[k] != NULL else None for k in range(self.n_in)])
@@ -676,6 +681,11 @@ cdef object apply(OpBase op, PyObject **xs, int n, object params):
                     out = run_kernel(op, datas, n, params, &reserve, graph)
             if out is None:
                 out = (<object> op).forward(keep, params)
+                if type(out) is Kept:
+                    drop(&reserve)
+                    Py_INCREF((<Kept> out).reserve)
+                    reserve = <PyObject *> (<Kept> out).reserve
+                    out = (<Kept> out).value
         return record(op, xs, datas, n, params, out, &reserve, graph)
     except Exception as error:
         (<object> op).fail(error, [<object> xs[k] for k in range(n)], params, here())
@@ -812,6 +822,15 @@ cdef class OpBase:
         for k in range(n):
             xs[k] = <PyObject *> operands[k]
         return apply(self, xs, <int> n, params)
+
+
+cdef class Kept:
+    """What an array lane's kernel returns where its backward needs more than operands and results: value and that."""
+    cdef readonly object value
+    cdef readonly object reserve
+
+    def __init__(self, value, reserve):
+        self.value, self.reserve = value, reserve
 
 
 cdef class Kernel:

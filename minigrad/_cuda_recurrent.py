@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._core import data_of
+from ._core import Kept, data_of
 from .formula import CUDA_PREAMBLE
 
 __all__ = ["CudaDevice", "LayerKernel", "layer_kernels"]
@@ -54,7 +54,7 @@ class CudaDevice:
         xp: CuPy's module.
     """
 
-    BLOCK = 256
+    BLOCK = 64  # small, so that the few elements of a step reach many processors
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -81,7 +81,7 @@ class CudaDevice:
                     self._functions[kernel, key] = module.get_function(f"{kernel}<{word}>")
             function = self._functions[name, dtype]
         grid = (threads + self.BLOCK - 1) // self.BLOCK
-        function((grid,), (self.BLOCK,), tuple(np.uint64(a) if type(a) is int else a for a in args))
+        function((grid,), (self.BLOCK,), tuple(np.intp(a) if type(a) is int else a for a in args))
 
     def gemm(self, dtype: str, ta: bool, tb: bool, m: int, n: int, k: int, a: int, b: int, c: int, add: bool) -> None:
         """C (m, n) = op(A) op(B), or C += …; all are packed rows: A (m, k), or (k, m) if transposed; B alike."""
@@ -362,7 +362,7 @@ class LayerKernel:
         x, batched = arrays[0], arrays[0].ndim == 3
         time = 1 if p["batch_first"] and batched else 0
         ways = 2 if p["bidirectional"] else 1
-        first = 1 + (self.states if p["states"] else 0)  # operand: the first direction's w_ih
+        rows, outputs = arrays[2 + (self.states if p["states"] else 0)].shape
         return (
             Shape(
                 kind=self.kind,
@@ -370,8 +370,8 @@ class LayerKernel:
                 steps=x.shape[time],
                 batch=x.shape[1 - time] if batched else 1,
                 inputs=x.shape[-1],
-                hidden=arrays[first].shape[0] // GATES[self.kind],
-                outputs=arrays[first + 1].shape[-1],
+                hidden=rows // GATES[self.kind],
+                outputs=outputs,
                 ways=ways,
                 bias=p["bias"],
                 projection=bool(p.get("projection")),
@@ -384,25 +384,22 @@ class LayerKernel:
         )
 
     def _split(self, arrays: Sequence[Any], shape: Shape, given: bool) -> tuple[list[Any], list[Any]]:
-        """Return the initial states, zeros where none are given, and the weights of all directions, packed."""
+        """Return the initial states, 0 where none are given, and the weights of all directions, packed."""
         number, states = (len(arrays) - 1) // shape.ways, self.states if given else 0
-        sizes = (shape.outputs, shape.hidden)[: 0 if given else self.states]
         start, weights = [], []
         for k in range(shape.ways):
             part = arrays[1 + k * number : 1 + (k + 1) * number]
-            start += part[:states]
-            start += [self.device.xp.zeros((shape.batch, size), dtype=shape.dtype) for size in sizes]
+            start += [s.reshape(shape.batch, s.shape[-1]) for s in part[:states]] or [0] * self.states
             weights += [self.device.xp.ascontiguousarray(w) for w in part[states:]]
         return start, weights
 
-    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Return y, the final states, and the cells where they are wanted; None to decline."""
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Kept | None:
+        """Return y, the final states, the cells where they are wanted, and the plan for backward; None to decline."""
         s, time = self._shape(arrays, params)
         if s.dtype not in ("float32", "float64") or 0 in (s.steps, s.batch, s.inputs, s.hidden):
             return None
         xp = self.device.xp
         start, weights = self._split(arrays, s, params["states"])
-        start = [state.reshape(s.batch, state.shape[-1]) for state in start]
         x = arrays[0].swapaxes(0, 1) if time else arrays[0]
         x = xp.ascontiguousarray(x).reshape(s.steps * s.batch, s.inputs)
         plan, shelf = self._plan(s, start, weights)
@@ -426,8 +423,8 @@ class LayerKernel:
             results.append(xp.stack([way.c[way.last] for way in plan.ways]))
         if cells is not None:
             results.append(cells)
-        params["reserve"] = Reserve(plan, shelf)
-        return tuple(self._given_back(result, k, arrays[0], time) for k, result in enumerate(results))
+        given = tuple(self._given_back(result, k, arrays[0], time) for k, result in enumerate(results))
+        return Kept(given, Reserve(plan, shelf))
 
     def _given_back(self, result: Any, k: int, x: Any, time: int) -> Any:
         """Return a result in the layout of the input."""
@@ -457,10 +454,9 @@ class LayerKernel:
 
     def backward(self, node: Any, gs: Sequence[Any], wanted: Sequence[bool]) -> list[Any] | None:
         """Return the gradients of the wanted operands, None for the others; None alone to decline."""
-        reserve = node.params.get("reserve")
-        if reserve is None:
+        if node.reserve is None:
             return None
-        plan, shelf = reserve.plan, reserve.shelf
+        plan, shelf = node.reserve.plan, node.reserve.shelf
         x = data_of(node.operand(0))
         time = 1 if node.params["batch_first"] and x.ndim == 3 else 0
         plan.prepare_backward()

@@ -203,7 +203,9 @@ static int mg_launch(dim3 grid, dim3 block, int cooperative, std::function<void(
     mg_grid = grid;
     mg_block = block;
     mg_body = body;
-    std::vector<mg_fiber> fibers(cooperative ? threads * blocks : threads);
+    static std::vector<mg_fiber> fibers; /* their stacks serve every launch */
+    if (fibers.size() < (cooperative ? threads * blocks : threads))
+        fibers.resize(cooperative ? threads * blocks : threads);
     std::vector<std::vector<char>> memory(cooperative ? blocks : 0, std::vector<char>(MG_SHARED_BYTES));
     for (size_t b = 0; b < blocks; b++) {
         const dim3 place(b % grid.x, b / grid.x % grid.y, b / ((size_t)grid.x * grid.y));

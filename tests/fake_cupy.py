@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from cuda_serial import SerialDevice
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 REFUSAL = (
@@ -595,6 +594,7 @@ class ReductionKernel(_Kernel):
 
 
 SIGNATURE = re.compile(r'extern "C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(([^)]*)\)')
+TEMPLATE = re.compile(r"template <typename T>\s+__global__\s+void\s+(\w+)\s*\(([^)]*)\)")
 SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 
 
@@ -617,23 +617,31 @@ class RawModule:
     ) -> None:
         self.cooperative = enable_cooperative_groups
         self.kinds: dict[str, list[str]] = {}
+        self.places: dict[str, int] = {}
         defines = "".join(f"#define {o[2:].replace('=', ' ', 1)}\n" for o in options if o.startswith("-D"))
         code = SHARED.sub(r"\1 *\2 = (\1 *)mg_dynamic;", code)
         launchers = []
-        for name, text in SIGNATURE.findall(code):
-            params = [re.sub(r"\b(const|__restrict__)\b", "", p).strip() for p in text.split(",")]
+        bare = re.sub(r"/\*.*?\*/", "", code, flags=re.DOTALL)
+        found = [(name, name, text) for name, text in SIGNATURE.findall(bare)]
+        templates = dict(TEMPLATE.findall(bare))
+        for expression in name_expressions or ():
+            name, word = re.fullmatch(r"(\w+)<(\w+)>", expression).groups()  # type: ignore[union-attr]
+            found.append((expression, expression, re.sub(r"\bT\b", word, templates[name])))
+        for place, (name, called, text) in enumerate(found):
+            params = [" ".join(re.sub(r"\b(const|__restrict__)\b", "", p).split()) for p in text.split(",")]
             kinds = [re.match(r"(.*?[\s*&])\w+$", p)[1].strip() for p in params]  # type: ignore[index]
             self.kinds[name] = kinds
+            self.places[name] = place
             passed = ", ".join(f"*({kind} *)a[{k}]" for k, kind in enumerate(kinds))
             launchers.append(
-                f'extern "C" int mg_launch_{name}(const unsigned *g, int cooperative, void **a) {{\n'
+                f'extern "C" int mg_launch_{place}(const unsigned *g, int cooperative, void **a) {{\n'
                 "  return mg_launch(dim3(g[0], g[1], g[2]), dim3(g[3], g[4], g[5]), cooperative,\n"
-                f"                   [=] {{ {name}({passed}); }});\n}}"
+                f"                   [=] {{ {called}({passed}); }});\n}}"
             )
         self.library = COMPILER.program("\n".join([defines, code, *launchers]))
 
     def get_function(self, name: str) -> Callable[..., None]:
-        launcher = self.library[f"mg_launch_{name}"]
+        launcher = self.library[f"mg_launch_{self.places[name]}"]
         kinds = self.kinds[name]
 
         def launch(
@@ -645,8 +653,13 @@ class RawModule:
             cells = [_cell(kind, x) for kind, x in zip(kinds, args, strict=True)]
             sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
             pointers = (ctypes.c_void_p * len(cells))(*(ctypes.addressof(c) for c in cells))
-            if launcher(sizes, int(self.cooperative), pointers):
-                raise RuntimeError(f"{name}: some threads of a block never come to a barrier where others wait")
+
+            def run() -> None:
+                if launcher(sizes, int(self.cooperative), pointers):
+                    raise RuntimeError(f"{name}: some threads of a block never come to a barrier where others wait")
+
+            run.cells = cells  # type: ignore[attr-defined]  the pointers lead there
+            _now_or_later(run)
 
         return launch
 
@@ -658,9 +671,96 @@ def _cell(kind: str, x: Any) -> Any:
             return ctypes.c_void_p(x.held.ctypes.data)
         assert isinstance(x, np.intp), f"{x!r} is no pointer"
         return ctypes.c_void_p(int(x))
-    wanted = {"int": np.int32, "long long": np.int64, "double": np.float64, "float": np.float32, "size_t": np.uint64}
+    wanted = {
+        "int": np.int32,
+        "long long": np.int64,
+        "Size": np.int64,
+        "double": np.float64,
+        "float": np.float32,
+        "size_t": np.uint64,
+    }
     assert type(x) is wanted[kind], f"{type(x)} for a parameter of type {kind}"
     return (ctypes.c_char * x.dtype.itemsize).from_buffer_copy(x.tobytes())
+
+
+# --- streams and graphs -------------------------------------------------------------------------------------------
+
+_recording: list[list[Callable[[], None]]] = []
+"""The launches of a stream that captures: they do not run then."""
+
+
+def _now_or_later(launch: Callable[[], None]) -> None:
+    if _recording:
+        _recording[-1].append(launch)
+    else:
+        launch()
+
+
+class Graph:
+    """Launches that were recorded, to be run together."""
+
+    made: ClassVar[list[int]] = []
+    launches: ClassVar[list[int]] = []
+    """How many kernels each graph had that was made, and that was launched."""
+
+    def __init__(self, recorded: list[Callable[[], None]]) -> None:
+        self.recorded = recorded
+        Graph.made.append(len(recorded))
+
+    def launch(self, stream: Any = None) -> None:
+        Graph.launches.append(len(self.recorded))
+        for launch in self.recorded:
+            launch()
+
+
+class Stream:
+    """A queue of launches; only its recording is more than a name here."""
+
+    ptr = 0
+
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.non_blocking = non_blocking
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        return None
+
+    def record(self, event: Any = None) -> Any:
+        return object()
+
+    def wait_event(self, event: Any) -> None:
+        return None
+
+    def begin_capture(self, mode: Any = None) -> None:
+        assert self.non_blocking, "the default stream may not wait for one that captures"
+        _recording.append([])
+
+    def end_capture(self) -> Graph:
+        return Graph(_recording.pop())
+
+
+class Cublas:
+    """The products of the recurrent loops, by NumPy, on what lies at addresses."""
+
+    def __init__(self, xp: Any) -> None:
+        del xp
+
+    def gemm(self, dtype: str, ta: bool, tb: bool, m: int, n: int, k: int, a: int, b: int, c: int, add: bool) -> None:
+        kind = ctypes.c_float if dtype == "float32" else ctypes.c_double
+
+        def matrix(address: int, rows: int, columns: int) -> np.ndarray:
+            return np.ctypeslib.as_array((kind * (rows * columns)).from_address(address)).reshape(rows, columns)
+
+        left = matrix(a, k, m).T if ta else matrix(a, m, k)
+        right = matrix(b, n, k).T if tb else matrix(b, k, n)
+        out = matrix(c, m, n)
+
+        def run() -> None:
+            out[...] = out + left @ right if add else left @ right
+
+        _now_or_later(run)
 
 
 # --- the module ---------------------------------------------------------------------------------------------------
@@ -691,25 +791,14 @@ def _module() -> types.ModuleType:
         ReductionKernel=ReductionKernel,
         RawModule=RawModule,
         __version__="14.2.0",
-        cuda=types.SimpleNamespace(is_available=lambda: True, Device=Device),
+        cuda=types.SimpleNamespace(
+            is_available=lambda: True, Device=Device, Stream=Stream, get_current_stream=lambda: Stream(null=True)
+        ),
     )
     return module
 
 
 MODULE = _module()
-
-
-class Steps(SerialDevice):
-    """The device of recurrent layers, on the stand-in's arrays."""
-
-    def __init__(self, xp: Any) -> None:
-        with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
-            super().__init__(Path(folder))
-        self.xp = xp
-
-    def address(self, array: Any) -> int:
-        assert array.flags.c_contiguous
-        return array.data.ptr
 
 
 @contextmanager
@@ -721,10 +810,10 @@ def pretended() -> Iterator[types.ModuleType]:
     if shutil.which("g++") is None:
         raise RuntimeError("the stand-in for CuPy compiles kernels with g++")
     kept = {name: sys.modules.get(name) for name in ("cupy", "minigrad._cuda")}
-    lane, device = backend.DEVICES.pop("cuda", None), _cuda_recurrent.CudaDevice
+    lane = backend.DEVICES.pop("cuda", None)
     sys.modules.pop("minigrad._cuda", None)
     sys.modules["cupy"] = MODULE
-    _cuda_recurrent.CudaDevice = Steps
+    cublas, _cuda_recurrent.Cublas = _cuda_recurrent.Cublas, Cublas  # type: ignore[assignment, misc]
     try:
         cuda = backend.lane_for_device("cuda")
         for source in sys.modules["minigrad._cuda"].elementwise_sources(PAGE):  # all of them compile at once
@@ -732,9 +821,9 @@ def pretended() -> Iterator[types.ModuleType]:
         yield MODULE
         del cuda
     finally:
+        _cuda_recurrent.Cublas = cublas  # type: ignore[misc]
         LANES.pop(ndarray, None)
         backend.DEVICES.pop("cuda", None)
-        _cuda_recurrent.CudaDevice = device
         if lane is not None:
             backend.DEVICES["cuda"] = lane
         for name, module in kept.items():

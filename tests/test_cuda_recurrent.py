@@ -1,32 +1,37 @@
 """The GPU's recurrent kernels and loops, run on the CPU, against the units' equations recorded op by op."""
 
-import gc
 import itertools
 
+import fake_cupy
 import numpy as np
 import pytest
-from cuda_serial import SerialDevice
 
 import minigrad as mg
-from minigrad._cuda_recurrent import PLANS, layer_kernels
+from minigrad import _core
+from minigrad._cuda_recurrent import PLANS, CudaDevice, layer_kernels
 
 T, N, I, H, P = 5, 3, 7, 11, 2
 RTOL = {"float32": 2e-5, "float64": 1e-11}
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory):
-    return SerialDevice(tmp_path_factory.mktemp("cuda"))
+def device():
+    with fake_cupy.pretended() as cupy:
+        yield CudaDevice(cupy)
+
+
+def there(arrays):
+    return [None if a is None else fake_cupy.MODULE.asarray(a) for a in arrays]
 
 
 class Node:
     """What a kernel sees of a recorded node."""
 
-    def __init__(self, arrays, params):
-        self.arrays, self.params = arrays, params
+    def __init__(self, arrays, params, kept):
+        self.arrays, self.params, self.reserve = arrays, params, kept.reserve
 
     def operand(self, k):
-        return mg.as_tensor(self.arrays[k])
+        return _core.tensor(self.arrays[k])
 
 
 def numbers(*shape, seed=0, dtype="float64"):
@@ -73,6 +78,10 @@ def case(kind, dtype, lengths=None, batch_first=False, unbatched=False, cells=Fa
     return module, arrays, params, gs, states
 
 
+def back(kernel, arrays, params, kept, gs, wanted=None):
+    return kernel.backward(Node(arrays, params, kept), there(gs), wanted or [True] * len(arrays))
+
+
 def recorded(module, arrays, params, gs, states, kind):
     """Return results and gradients of the operands, each operation recorded by itself."""
     x = mg.tensor(arrays[0], requires_grad=True)
@@ -94,6 +103,7 @@ def recorded(module, arrays, params, gs, states, kind):
 
 def compare(got, wanted, dtype):
     for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
+        a = a.get()
         assert a.shape == b.shape, k
         assert a.dtype == b.dtype == dtype, k
         np.testing.assert_allclose(a, b, rtol=RTOL[dtype], atol=RTOL[dtype] * (1 + np.abs(b).max()), err_msg=str(k))
@@ -122,31 +132,29 @@ def test_a_layer_gives_what_its_equations_give(device, kind, options, dtype):
     module, arrays, params, gs, states = case(kind, dtype, **options)
     kernel = layer_kernels(device)[kind]
     results, gradients = recorded(module, arrays, params, gs, states, kind)
-    before = device.captures
+    before, moved = len(fake_cupy.Graph.made), there(arrays)
     for _ in range(4):  # a new shape; a plan that is recorded; the same plan again, twice
-        held = dict(params)
-        compare(kernel.forward(arrays, held), results, dtype)
-        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, dtype)
-        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, dtype)
-        held.clear()
-        gc.collect()
-    assert device.captures == before + 2, "one graph forward and one backward"
+        kept = kernel.forward(moved, params)
+        compare(kept.value, results, dtype)
+        for _ in range(2):
+            compare(back(kernel, moved, params, kept, gs), gradients, dtype)
+        del kept
+    assert len(fake_cupy.Graph.made) == before + 2, "one graph forward and one backward"
 
 
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_cotangents_that_never_arrived_are_zeros(device, kind):
     module, arrays, params, gs, states = case(kind, "float64", bidirectional=True)
-    kernel = layer_kernels(device)[kind]
-    for there in itertools.product([True, False], repeat=len(gs)):
-        if not any(there):
+    kernel, moved = layer_kernels(device)[kind], there(arrays)
+    for present in itertools.product([True, False], repeat=len(gs)):
+        if not any(present):
             continue
-        some = [g if yes else None for g, yes in zip(gs, there, strict=True)]
+        some = [g if yes else None for g, yes in zip(gs, present, strict=True)]
         _, gradients = recorded(module, arrays, params, some, states, kind)
         for _ in range(3):
-            held = dict(params)
-            kernel.forward(arrays, held)
-            compare(kernel.backward(Node(arrays, held), some, [True] * len(arrays)), gradients, "float64")
-            held.clear()
+            kept = kernel.forward(moved, params)
+            compare(back(kernel, moved, params, kept, some), gradients, "float64")
+            del kept
 
 
 @each
@@ -158,21 +166,22 @@ def test_layers_that_start_at_zeros(device, kind, options):
     weights = [k for k in range(len(arrays)) if k == 0 or (k - 1) % number >= n]
     arrays, params = [arrays[k] for k in weights], {**params, "states": False}
     kernel = layer_kernels(device)[kind]
+    moved = there(arrays)
     for _ in range(3):
-        held = dict(params)
-        compare(kernel.forward(arrays, held), results, "float64")
-        found = kernel.backward(Node(arrays, held), gs, [True] * len(arrays))
-        compare(found, [gradients[k] for k in weights], "float64")
-        held.clear()
+        kept = kernel.forward(moved, params)
+        compare(kept.value, results, "float64")
+        compare(back(kernel, moved, params, kept, gs), [gradients[k] for k in weights], "float64")
+        del kept
 
 
 def test_only_what_is_wanted_is_made(device):
     module, arrays, params, gs, states = case("lstm", "float64", peepholes="diagonal", bidirectional=True)
     kernel = layer_kernels(device)["lstm"]
     _, gradients = recorded(module, arrays, params, gs, states, "lstm")
-    kernel.forward(arrays, params)
+    moved = there(arrays)
+    kept = kernel.forward(moved, params)
     for k in range(len(arrays)):
-        found = kernel.backward(Node(arrays, params), gs, [j == k for j in range(len(arrays))])
+        found = back(kernel, moved, params, kept, gs, [j == k for j in range(len(arrays))])
         assert [g is None for g in found] == [j != k for j in range(len(arrays))]
         compare([found[k]], [gradients[k]], "float64")
 
@@ -181,29 +190,31 @@ def test_two_calls_before_their_backwards_do_not_share_a_plan(device):
     module, arrays, params, gs, states = case("lstm", "float64")
     other = [2 * arrays[0] + 1, *arrays[1:]]
     kernel = layer_kernels(device)["lstm"]
+    moved, also = there(arrays), there(other)
+    also[1:] = moved[1:]
     for _ in range(2):
-        kernel.forward(arrays, dict(params))
-    one, two = dict(params), dict(params)
-    results = [kernel.forward(arrays, one), kernel.forward(other, two)]
-    for at, held, found in ((other, two, results[1]), (arrays, one, results[0])):
+        kernel.forward(moved, params)
+    one, two = kernel.forward(moved, params), kernel.forward(also, params)
+    for at, held, kept in ((other, also, two), (arrays, moved, one)):
         wanted, gradients = recorded(module, at, params, gs, states, "lstm")
-        compare(found, wanted, "float64")
-        compare(kernel.backward(Node(at, held), gs, [True] * len(arrays)), gradients, "float64")
+        compare(kept.value, wanted, "float64")
+        compare(back(kernel, held, params, kept, gs), gradients, "float64")
 
 
 def test_a_replay_sees_parameters_that_changed_in_place(device):
     module, arrays, params, gs, states = case("gru", "float64")
-    kernel = layer_kernels(device)["gru"]
+    kernel, moved = layer_kernels(device)["gru"], there(arrays)
     for factor in (1.0, 0.5, 1.5):
-        for a in arrays[2:]:
+        for a, b in zip(arrays[2:], moved[2:], strict=True):
             a *= factor
+            b.held[...] = a
         for p, a in zip(module.parameters(), arrays[2:], strict=True):
             p.data = a.copy()
-        held = dict(params)
         results, gradients = recorded(module, arrays, params, gs, states, "gru")
-        compare(kernel.forward(arrays, held), results, "float64")
-        compare(kernel.backward(Node(arrays, held), gs, [True] * len(arrays)), gradients, "float64")
-        held.clear()
+        kept = kernel.forward(moved, params)
+        compare(kept.value, results, "float64")
+        compare(back(kernel, moved, params, kept, gs), gradients, "float64")
+        del kept
 
 
 def test_few_plans_are_kept(device):
@@ -211,7 +222,7 @@ def test_few_plans_are_kept(device):
     for k in range(2 * PLANS):
         _, arrays, params, _, _ = case("rnn", "float64")
         arrays[0] = numbers(T + k, N, I)
-        kernel.forward(arrays, params)
+        kernel.forward(there(arrays), params)
     assert len(kernel.seen) == PLANS
 
 
@@ -220,9 +231,67 @@ def test_what_has_no_elements_is_declined(device, empty):
     _, arrays, params, _, _ = case("lstm", "float64")
     arrays[0] = np.zeros(empty)
     arrays[1:3] = [np.zeros((empty[1], H)), np.zeros((empty[1], H))]
-    assert layer_kernels(device)["lstm"].forward(arrays, params) is None
+    assert layer_kernels(device)["lstm"].forward(there(arrays), params) is None
 
 
 def test_other_dtypes_are_declined(device):
     _, arrays, params, _, _ = case("lstm", "float64")
-    assert layer_kernels(device)["lstm"].forward([a.astype("float16") for a in arrays], params) is None
+    assert layer_kernels(device)["lstm"].forward(there([a.astype("float16") for a in arrays]), params) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("RNN", {}), ("GRU", {"bidirectional": True}), ("LSTM", {"num_layers": 2, "peepholes": "diagonal"})],
+)
+def test_layers_on_the_device_run_these_kernels_and_copy_nothing(kind, options):
+    x = numbers(T, N, I, dtype="float32")
+
+    def run(module, x):
+        y, ends = module(x, lengths=[5, 2, 4])
+        ends = ends if isinstance(ends, tuple) else (ends,)
+        module.zero_grad()
+        ((y * y).sum() + sum(e.sum() for e in ends)).backward()
+        return [y, *ends, *[p.grad for p in module.parameters()]]
+
+    mg.manual_seed(1)
+    module = getattr(mg.nn, kind)(I, H, **options).eval()
+    wanted = [a.numpy() for a in run(module, mg.tensor(x))]
+    with fake_cupy.pretended():
+        module, moved = module.to("cuda"), mg.tensor(x).to("cuda")
+        for call in range(3):
+            launches, graphs, reads = (
+                len(fake_cupy.RawModule.launches),
+                len(fake_cupy.Graph.launches),
+                fake_cupy.READS[0],
+            )
+            found = run(module, moved)
+            assert fake_cupy.READS[0] == reads, "values were copied to the host"
+            each_way = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+            if call == 0:
+                assert len(fake_cupy.RawModule.launches) - launches == 2 * T * each_way
+            else:
+                assert len(fake_cupy.Graph.launches) - graphs == 2 * options.get("num_layers", 1)
+            for a, b in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(a.cpu().numpy(), b, rtol=1e-4, atol=1e-5)
+
+
+def test_higher_derivatives_on_the_device_take_the_equations():
+    module = mg.nn.LSTM(2, 3, dtype="float64")
+    x, v = numbers(3, 1, 2), numbers(3, 1, 2, seed=1)
+
+    def loss(x):
+        return (module(x)[0] ** 2).sum()
+
+    wanted = [mg.hvp(loss, (mg.tensor(x),), (mg.tensor(v),)), mg.jvp(loss, (mg.tensor(x),), (mg.tensor(v),))]
+    with fake_cupy.pretended():
+        module.to("cuda")
+        a, b = mg.tensor(x).to("cuda"), mg.tensor(v).to("cuda")
+        found = [mg.hvp(loss, (a,), (b,)), mg.jvp(loss, (a,), (b,))]
+        flat = [[leaf.cpu().numpy() for leaf in leaves(part)] for part in found]
+    for ours, theirs in zip(flat, wanted, strict=True):
+        for p, q in zip(ours, leaves(theirs), strict=True):
+            np.testing.assert_allclose(p, q.numpy(), rtol=1e-10)
+
+
+def leaves(tree):
+    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple | list) else [tree]
