@@ -454,7 +454,28 @@ HEAD = """\
 # Recurrent units and what they agree with
 
 `minigrad.nn` has the simple recurrent network, the LSTM in the nine architectures of the Odyssey, and the GRU, with the
-options of PyTorch, of ONNX and of the literature. This table is written by the checks that the test suite runs
+options of PyTorch, of ONNX and of the literature.
+
+## One operation a layer
+
+On the CPU a layer is one node of the graph, `lstm`, `gru` or `rnn`, for all steps and both directions, and a cell is
+one for its step. Their kernels take float32 and float64, `bias`, `lengths` and masks, `bidirectional`, stacked layers,
+`dropout` between them, `proj_size`, diagonal peepholes, "tanh" and "relu". Every other option of the table below runs
+operation by operation, and so does everything that an observer wants to see:
+
+* `mg.Tape()` records every operation; `mg.Tape(detail="cells")` one node a step, `mg.Tape(detail="layers")` one a
+  layer. The gradients are the same (to 1e-12 in float64, to 1e-5 in float32).
+* `mg.explain` and `mg.render` open such nodes by themselves: a layer that ran without a tape, or under a coarse one, is
+  explained by steps and gates like any other. The graph itself stays as it is.
+* `create_graph`, `jvp`, `hvp`, `hessian` and whatever else kernels do not give come from the operations as well.
+
+`no_grad` keeps nothing but the results. `recompute_every=k` keeps the states of every k-th step and computes the
+activations between them again in the backward pass: with k near the root of the number of steps, a small part of the
+memory for one more forward pass. It concerns LSTMs and GRUs; a simple network keeps its outputs and nothing else.
+
+## What they agree with
+
+This table is written by the checks that the test suite runs
 (`python tests/recurrent_checks.py`; a test fails when it lists other rows than the suite has).
 
 Agreement is the largest deviation of any number that is compared, relative to numbers above 1, in float64, rounded up

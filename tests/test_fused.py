@@ -641,8 +641,9 @@ def model_and_loss(kind="LSTM", watch=None, **options):
     mg.manual_seed(1)
     net = getattr(nn, kind)(I, H, num_layers=2, dtype="float64", **options)
     x = mg.tensor(numbers(T, N, I), requires_grad=True, name="x")
+    states = tuple(mg.tensor(numbers(2, N, H, seed=k), requires_grad=True, name=f"{'hc'[k]}_0") for k in range(2))
     with contextlib.nullcontext() if watch is None else watch:
-        out, _ = net(x)
+        out, _ = net(x, states if kind == "LSTM" else states[0])
         losses = [(out[t] * out[t]).sum() for t in range(T)]
         loss = sum(losses[1:], losses[0])
         loss.name = "E"

@@ -572,9 +572,9 @@ def bptt(
     """Split the gradient of every loss by the step in which it leaves a parameter: the terms of BPTT.
 
     ``terms[t, k]`` is the part of ∂E_t/∂W that goes through the uses of W in step k; a row sums to ∂E_t/∂W, all of
-    them to ∂E/∂W, and both sums are checked against the plain gradient. A step is a scope ``t=k``, which recurrent
-    layers open while a tape watches and loops with ``with mg.scope(f"t={k}"):``. Gradients that were collected before
-    stay as they are.
+    them to ∂E/∂W, and both sums are checked against the plain gradient. A step is a scope ``t=k``: recurrent layers
+    have them inside, watched or not (those that run operation by operation only while a tape watches), and loops open
+    them with ``with mg.scope(f"t={k}"):``. Gradients that were collected before stay as they are.
 
     Args:
         losses: scalar tensors E_t, one per step or only the last one.

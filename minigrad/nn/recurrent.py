@@ -463,7 +463,7 @@ class RecurrentLayers(Recurrent):
         detail = _core.watched_detail()
         states: State | None
         layer = self._record(LAYERS, x, detail)
-        if layer is not None and given is None and detail is None:
+        if layer is not None and given is None and detail != "cells":
             states, told = None, len(sizes)
         else:
             states, told = self._states(given, [(count, *batch, size) for size in sizes])
@@ -520,18 +520,14 @@ class RecurrentLayers(Recurrent):
         cs = None
         for k in range(self.num_layers):
             last = k == self.num_layers - 1
-            operands = [x]
-            for d, names in enumerate(self._operands[k]):
-                if states is not None:
-                    start = _slices(states, k * len(ways) + d)
-                    operands += start
-                    if watched:
-                        for word, s in zip(words, start, strict=True):
-                            Told(x.shape[axis] if ways[d] else -1).name(s, word)
-                operands += [self._parameters[name] for name in names]
             if cells and last:
                 params = {**params, "cells": True}
             with _core.scope(f"layer {k}"):
+                operands = [x]
+                for d, names in enumerate(self._operands[k]):
+                    if states is not None:
+                        operands += self._start(states, k * len(ways) + d, x.shape[axis] if ways[d] else -1, watched)
+                    operands += [self._parameters[name] for name in names]
                 x, *ends = record.run(tuple(operands), dict(params))  # kernels leave there what their backward needs
                 if cells and last:
                     cs = ends.pop()
@@ -550,6 +546,14 @@ class RecurrentLayers(Recurrent):
             for word, s in zip(words, found, strict=True):
                 Told().name(s, f"{word}_n")
         return x, found, cs
+
+    def _start(self, states: State, place: int, t: int, watched: bool) -> State:
+        """Return the first state of one direction of a layer, at step t."""
+        if not watched:
+            return _slices(states, place)
+        with scopes(self.bidirectional, "forward" if t < 0 else "reverse"):
+            named = zip(self.unit.states, _slices(states, place), strict=True)
+            return tuple(Told(t).name(s, word) for word, s in named)
 
     def _inside(self, x: Tensor, axis: int, lengths: Any, mask: Any) -> np.ndarray[Any, Any] | None:
         """Return which steps lie inside of each sequence, (T, N) with N = 1 without a batch; None if all of them do."""
