@@ -135,6 +135,7 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
         [
             Picture("fold-itself", "Two hundred steps fold by themselves.", "lstm --text hello --steps 200"),
             Picture("fold-time", "Seven steps, folded over time.", "rnn --text hello --steps 7 --fold time"),
+            Picture("fold-cell", "Each layer of each step in a box.", "gru --text abc --layers 2 --fold cell"),
             Picture("fold-gate", "Each gate in a box.", "lstm --text abc --fold gate"),
             Picture("fold-layer", "Each layer in a box.", "gru --text abc --layers 2 --fold layer"),
         ],

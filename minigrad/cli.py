@@ -195,7 +195,7 @@ _STYLES = (
     "graph (default): every operation; unrolled: a block a step; rolled: a block and a loop; circuit, odyssey: one step"
 )
 _SHOWN = "shape,value,grad on nodes; local,gain,flow on edges (default: shape)"
-_FOLDS = "time, layer, gate or file.py:function; none draws every step of a long one"
+_FOLDS = "time, cell, layer, gate or file.py:function; none draws every step of a long one"
 _FORMATS = "svg, png, pdf, html, dot, json, mermaid, text or ascii, if the file does not say"
 
 

@@ -326,3 +326,12 @@ def test_the_losses_of_many_folded_steps_are_one_line():
     ]
     few = view_of(recorded("rnn", steps=13), fold_with=fold)
     assert max(len(e.keys) for e in few.edges if few.node(e.target).op == "stack") == 1
+
+
+def test_folding_by_cell_keeps_what_it_is_told_to():
+    view = view_of(recorded("gru", text="abc", layers=2))
+    assert fold(view, "cell") == unroll(view)
+    (gate,) = (n.id for n in view.nodes if n.name == "z[1]" and "layer 1" in n.scope)
+    kept = fold(view, "cell", keep=[gate])
+    assert kept.node(gate) == view.node(gate)
+    assert sum(n.kind == "fold" for n in kept.nodes) == 6

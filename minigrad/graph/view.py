@@ -473,15 +473,17 @@ def fold(
 
     Args:
         view: what to fold; it stays as it is.
-        by: ``"time"`` folds the steps that are not in `keep` (neighbouring ones into one node), ``"layer"``
-            what was recorded in one layer, ``"gate"`` each gate of each step, and a function what it gives one
-            name.
+        by: ``"time"`` folds the steps that are not in `keep` (neighbouring ones into one node), ``"cell"`` each
+            layer of each step, ``"layer"`` what was recorded in one layer, ``"gate"`` each gate of each step, and a
+            function what it gives one name.
         keep: with ``"time"`` the steps to leave as they are (the first three and the last two if not given);
             otherwise the node ids to leave as they are.
 
     Raises:
-        UsageError: `by` is neither a function nor one of the three words.
+        UsageError: `by` is neither a function nor one of these words.
     """
+    if by == "cell":
+        return unroll(view, keep or ())
     if by == "time":
         group = _group_by_time(view, keep)
     elif callable(by) or by in _NAMED_FOLDS:
@@ -493,8 +495,11 @@ def fold(
     return _quotient(view, group)
 
 
-def unroll(view: View) -> View:
-    """Return the view with each layer of each step as one block: the recurrent net as textbooks unroll it."""
+def unroll(view: View, keep: Collection[int] = ()) -> View:
+    """Return the view with each layer of each step as one block: the recurrent net as textbooks unroll it.
+
+    The nodes whose ids are in `keep` stay as they are.
+    """
     inside = _recurrent_inside(view)
     group: dict[int, str] = {}
     label: dict[str, str] = {}
@@ -511,7 +516,8 @@ def unroll(view: View) -> View:
             key, words = f"{n.scope[:1]}/t={n.step}", n.scope[0] if n.scope else "cell"
         else:
             continue
-        group[n.id], label[key] = key, words
+        if n.id not in keep:
+            group[n.id], label[key] = key, words
     sizes = Counter(group.values())
     return _quotient(view, {i: key for i, key in group.items() if sizes[key] > 1}, label)
 
@@ -960,7 +966,7 @@ def _gate_of(node: ViewNode) -> str | None:
 
 
 _NAMED_FOLDS: dict[str, Callable[[ViewNode], str | None]] = {"layer": _layer_of, "gate": _gate_of}
-FOLDS = ("time", *_NAMED_FOLDS)
+FOLDS = ("time", "cell", *_NAMED_FOLDS)
 """What `fold` can be told by name."""
 
 

@@ -169,7 +169,7 @@ def render(
         theme: light, dark or print.
         engine: who orders the steps, one of `ENGINES`; minigrad itself if not given.
         title: a line above the picture.
-        fold: None folds long sequences by themselves, False never; ``"time"``, ``"layer"``, ``"gate"`` or a
+        fold: None folds long sequences by themselves, False never; ``"time"``, ``"cell"``, ``"layer"``, ``"gate"`` or a
             function as in `minigrad.graph.fold`.
         highlight: what is lit: a route of a path ledger (`minigrad.explain.paths`) or several; a path ledger, all its
             routes if it is grouped and else the listed ones; a pair (path ledger, key), the routes of that group; a
