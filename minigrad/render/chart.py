@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -607,9 +607,3 @@ def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:
     digits = min(max(2 - math.floor(math.log10(largest)) if largest else 2, 0), 9)
     texts = [", ".join(f"{v:.{digits}f}".replace("-", "−") for v in row) for row in rows]
     return texts, "" if few else ", mean over all numbers"
-
-
-def rows_of(entries: Mapping[str, str], used: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the lines of a legend for the styles that occur."""
-    present = set(used)
-    return [(style, text) for style, text in entries.items() if style in present]

@@ -284,226 +284,301 @@ class _LSTM(_Circuit):
     order = "figo"
 
     def draw(self, title: str | None) -> Scene:
+        c = self.chart
+        self._words()
+        self._rows()
+        self._columns()
+        self._shift(c.heading(title, self.x_h) + 50.0 - self.top)
+        self.bottom = max(self.y_gates, self.y_out) + 22.0
+
+        self.gates(self.y_gate)
+        self._highway()
+        self._ramps()
+        self._peepholes()
+        self._way_out()
+        self._way_in()
+        self.around(self.top, self.bottom)
+        return c.finish(self.extent, self.lowest)
+
+    def _shift(self, by: float) -> None:
+        """Move all rows down, the highway from 0."""
+        for row in ("y0", "y_peep", "y_mid", "y_gate", "y_x", "y_h", "y_gates", "y_out", "top"):
+            setattr(self, row, getattr(self, row) + by)
+
+    def _words(self) -> None:
+        """Say what stands beside the wires."""
         c, block = self.chart, self.block
-        coupled = ("i", "f") in block.links
-        forget, inward = "fc" in block, "ig" in block
-        target = "ig" if inward else "+"
-        side = c.beside
-        # words that are drawn here
-        product = self.carried("fc", "+")
-        ramp = self.carried("ig", "+") if inward else []
-        back_c = self.returned("c-", "fc" if forget else "+")
-        seen = "norm" if "norm" in block else "squash" if "squash" in block else "oh" if "oh" in block else "out*"
-        into = self.returned(c.cell, seen)
-        squashed = self.carried("squash", "oh") if "squash" in block else []
-        f_out = self.leaving("f") if coupled else []
-        halved = self.returned("i", "f") if coupled else []
-        # rows above the gates
-        band = max([26.0, *(measure(lines)[1] for lines in (ramp, f_out))]) + 14.0
-        y_peep = ROUND + 15.0
-        y_mid = 2 * ROUND + band + 8.0
+        self.coupled = ("i", "f") in block.links
+        self.forget, self.inward = "fc" in block, "ig" in block
+        self.target = "ig" if self.inward else "+"
+        self.product = self.carried("fc", "+")
+        self.ramp = self.carried("ig", "+") if self.inward else []
+        self.back_c = self.returned("c-", "fc" if self.forget else "+")
+        self.seen = "norm" if "norm" in block else "squash" if "squash" in block else "oh" if "oh" in block else "out*"
+        self.into = self.returned(c.cell, self.seen)
+        self.squashed = self.carried("squash", "oh") if "squash" in block else []
+        self.f_out = self.leaving("f") if self.coupled else []
+        self.halved = self.returned("i", "f") if self.coupled else []
+
+    def _rows(self) -> None:
+        """Set the heights of everything, the highway at 0."""
+        self.y0 = 0.0
+        c, block = self.chart, self.block
+        band = max([26.0, *(measure(lines)[1] for lines in (self.ramp, self.f_out))]) + 14.0
+        self.y_peep = ROUND + 15.0
+        self.y_mid = 2 * ROUND + band + 8.0
         outs = max(measure(column.out)[1] for column in self.columns if column.gate != "o") + 16.0
         peep = max((measure(col.peephole)[1] for col in self.columns if col.gate in "fi"), default=0.0)
-        over = [y_mid + (ROUND if inward else 0.0) + outs, y_peep + 12.0 + peep + outs]
-        if coupled:
-            over.append(y_mid + ROUND + 22.0 + peep)
+        over = [self.y_mid + (ROUND if self.inward else 0.0) + outs, self.y_peep + 12.0 + peep + outs]
+        if self.coupled:
+            over.append(self.y_mid + ROUND + 22.0 + peep)
         gate_top = max(over)
-        boxes = [name for name in ("norm", "squash") if name in block]
-        sizes = {name: self.activation_size(name) for name in boxes}
-        down = 16.0 + measure(into)[1] + sum(h + 22.0 for _, h in sizes.values()) + measure(squashed)[1] + 8.0 + ROUND
-        y_gate = max(gate_top + self.high / 2, down)
-        base = y_gate + self.high / 2
+        self.boxes = [name for name in ("norm", "squash") if name in block]
+        self.sizes = {name: self.activation_size(name) for name in self.boxes}
+        down = (
+            16.0
+            + measure(self.into)[1]
+            + sum(h + 22.0 for _, h in self.sizes.values())
+            + measure(self.squashed)[1]
+            + 8.0
+            + ROUND
+        )
+        self.y_gate = max(gate_top + self.high / 2, down)
+        base = self.y_gate + self.high / 2
         self.rows(base)
-        y_out = self.y_gates
+        self.y_out = self.y_gates
         if "gates" in block:
-            remembered = [self.returned(gate, "gates") for gate in "ifo" if (gate, "gates") in block.links]
-            y_out = self.y_gates + max(26.0, *(measure(lines)[1] + 18.0 for lines in remembered))
-            y_out = max(y_out, self.y_h + measure(c.state(c.output))[1] + 10.0)
-        over_line = BACK + 6.0 if c.backward else 8.0
-        above = max(measure(product)[1], measure(back_c)[1]) + over_line
-        bypass = "c*" in block and ("c-", "c*") in block.links
-        top = -(max(above, ROUND) + 20.0 + (36.0 if bypass else 0.0))
-        # columns
+            self.remembered = [self.returned(gate, "gates") for gate in "ifo" if (gate, "gates") in block.links]
+            self.y_out = self.y_gates + max(26.0, *(measure(lines)[1] + 18.0 for lines in self.remembered))
+            self.y_out = max(self.y_out, self.y_h + measure(c.state(c.output))[1] + 10.0)
+        self.over_line = BACK + 6.0 if c.backward else 8.0
+        above = max(measure(self.product)[1], measure(self.back_c)[1]) + self.over_line
+        self.bypass = "c*" in block and ("c-", "c*") in block.links
+        self.top = -(max(above, ROUND) + 20.0 + (36.0 if self.bypass else 0.0))
+
+    def _columns(self) -> None:
+        """Set the places of everything from the left."""
+        c, block = self.chart, self.block
+        side = c.beside
         lefts = [measure(c.state(name))[0] for name in ("c-", "h-", "gates-") if name in block]
         self.left = MARGIN + max(lefts) + _OUTSIDE + 12.0
-        need = measure(back_c)[0] + 36.0 + ROUND
-        x = x_f = self.left + max(self.first(), need if forget and not coupled else 0.0)
-        if coupled:
-            x_f = self.left + need
-            reach_f = side + measure(f_out)[0]  # right of the way up; then what comes back to the other gate
-            x = max(x, x_f + max(reach_f, ROUND) + measure(halved)[0] + 30.0)
+        need = measure(self.back_c)[0] + 36.0 + ROUND
+        x = self.x_f = self.left + max(self.first(), need if self.forget and not self.coupled else 0.0)
+        if self.coupled:
+            self.x_f = self.left + need
+            self.reach_f = side + measure(self.f_out)[0]  # right of the way up; then what comes back to the other gate
+            x = max(x, self.x_f + max(self.reach_f, ROUND) + measure(self.halved)[0] + 30.0)
             if self.at["i"].sees:
-                x = max(x, x_f + ROUND + 8.0 + measure(self.at["i"].peephole)[0] + side + _DROP + self.wide / 2)
+                x = max(x, self.x_f + ROUND + 8.0 + measure(self.at["i"].peephole)[0] + side + _DROP + self.wide / 2)
         for k, column in enumerate(self.columns):
             if k:
                 before = self.columns[k - 1]
-                extra = measure(ramp)[0] if before.gate == "g" else 0.0
+                extra = measure(self.ramp)[0] if before.gate == "g" else 0.0
                 if column.sees and column.gate == "i":
                     extra = max(extra, measure(column.peephole)[0] + 4.0)
                 x += self.apart(before, column, extra)
                 if before.gate == "g" and "clip" in block:
                     x += self.stage_size("clip")[0] + 10.0
-                if column.gate == "i" and not forget:
-                    x += 0.0
             column.x = x
-        x_g = self.at["g"].x
-        if forget and product:
-            lack = measure(product)[0] + 2 * ROUND + 24.0 - (x_g - (self.at["f"].x if "f" in self.at else x_f))
+        self.x_g = self.at["g"].x
+        if self.forget and self.product:
+            lack = (
+                measure(self.product)[0]
+                + 2 * ROUND
+                + 24.0
+                - (self.x_g - (self.at["f"].x if "f" in self.at else self.x_f))
+            )
             if lack > 0:
                 for column in self.columns:
-                    column.x += lack if column.x >= x_g else 0.0
-        x_g = self.at["g"].x
-        x_f = self.at["f"].x if "f" in self.at else x_f
+                    column.x += lack if column.x >= self.x_g else 0.0
+        self.x_g = self.at["g"].x
+        self.x_f = self.at["f"].x if "f" in self.at else self.x_f
         if "o" in self.at:
             out = self.at["o"]
             self.exit_o = max(self.wide / 2, self.right_of(out) + 8.0 if self.stub else 0.0)
-            x_t = out.x + self.exit_o + max(measure(out.out)[0] + 26.0, 44.0) + ROUND
+            self.x_t = out.x + self.exit_o + max(measure(out.out)[0] + 26.0, 44.0) + ROUND
             if self.stub:
                 box = c.size([[(block.parts["gates"].sign, _STAGE, "sans", "t")]])[0] / 2
-                x_t = max(x_t, out.x + self.right_of(out) + side + max(measure(k)[0] for k in remembered) + 12.0 + box)
+                self.x_t = max(
+                    self.x_t,
+                    out.x + self.right_of(out) + side + max(measure(k)[0] for k in self.remembered) + 12.0 + box,
+                )
             if out.sees:
-                x_t = max(
-                    x_t, out.x - self.wide / 2 - _DROP + side + measure(out.peephole)[0] + 26.0 + self.activation_half()
+                self.x_t = max(
+                    self.x_t,
+                    out.x - self.wide / 2 - _DROP + side + measure(out.peephole)[0] + 26.0 + self.activation_half(),
                 )
         else:
-            x_t = (
-                x_g
-                + max(side + max(measure(self.at["g"].out)[0], measure(ramp)[0]) + 24.0, self.wide / 2 + 24.0)
+            self.x_t = (
+                self.x_g
+                + max(side + max(measure(self.at["g"].out)[0], measure(self.ramp)[0]) + 24.0, self.wide / 2 + 24.0)
                 + self.activation_half()
             )
-            x_t = max(x_t, x_g + self.right_of(self.at["g"]) + 24.0)
-            x_t += self.stage_size("clip")[0] + 10.0 if "clip" in block else 0.0
-        reach = side + max(measure(into)[0], measure(squashed)[0]) + 16.0
-        x_h = x_t + max(reach, self.activation_half() + 16.0, 40.0)
+            self.x_t = max(self.x_t, self.x_g + self.right_of(self.at["g"]) + 24.0)
+            self.x_t += self.stage_size("clip")[0] + 10.0 if "clip" in block else 0.0
+        reach = side + max(measure(self.into)[0], measure(self.squashed)[0]) + 16.0
+        self.x_h = self.x_t + max(reach, self.activation_half() + 16.0, 40.0)
         if "out*" in block:
             wide = self.stage_size("out*")[0]
-            raw = self.carried(c.last("+", "clip", "squash", "oh"), "out*")
-            x_stage = x_t + max(ROUND + 22.0 + measure(raw)[0], reach - wide / 2) + wide / 2
-            x_h = x_stage + wide / 2 + 24.0
+            self.raw = self.carried(c.last("+", "clip", "squash", "oh"), "out*")
+            self.x_stage = self.x_t + max(ROUND + 22.0 + measure(self.raw)[0], reach - wide / 2) + wide / 2
+            self.x_h = self.x_stage + wide / 2 + 24.0
         if "c*" in block:
-            x_c = x_t + 24.0 + self.stage_size("c*")[0] / 2
-            x_h = max(x_h, x_c + self.stage_size("c*")[0] / 2 + 22.0)
-        self.right = x_h + 24.0
+            self.x_c = self.x_t + 24.0 + self.stage_size("c*")[0] / 2
+            self.x_h = max(self.x_h, self.x_c + self.stage_size("c*")[0] / 2 + 22.0)
+        self.right = self.x_h + 24.0
         rights = [(c.kept, c.c), (c.output, c.h)] + ([("gates", c.letters["gates"])] if "gates" in block else [])
         self.margin_right = max(measure(c.state(name, symbol))[0] for name, symbol in rights)
 
-        # from here on in the picture's own coordinates
-        y0 = c.heading(title, x_h) + 50.0 - top
-        y_peep, y_mid, y_gate, base = y_peep + y0, y_mid + y0, y_gate + y0, base + y0
-        self.y_x, self.y_h, self.y_gates, y_out = self.y_x + y0, self.y_h + y0, self.y_gates + y0, y_out + y0
-        top += y0
-        bottom = max(self.y_gates, y_out) + 22.0
-
-        self.gates(y_gate)
-        # the highway
-        entrance = self.left - _OUTSIDE
-        self.terminal("c-", c.letters["c-"], y0, right=False)
-        here = entrance
-        if forget:
-            c.dot("fc", x_f, y0, "mul")
-            c.wire([(here, y0), (x_f - ROUND, y0)], "highway", "c-", self.links("c-", "fc"))
-            c.reverse((self.left, y0), (x_f - ROUND, y0))
-            c.words(back_c, (self.left + x_f - ROUND) / 2, y0 - over_line - measure(back_c)[1], "middle")
-            here = x_f + ROUND
-        c.dot("+", x_g, y0, "add")
-        old = "fc" if forget else "c-"
-        c.wire([(here, y0), (x_g - ROUND, y0)], "highway", old, self.links(old, "+"))
-        c.reverse((max(here, self.left), y0), (x_g - ROUND, y0))
-        words = product if forget else back_c
-        c.words(words, (max(here, self.left) + x_g - ROUND) / 2, y0 - over_line - measure(words)[1], "middle")
-        here = x_g + ROUND
+    def _highway(self) -> None:
+        """Draw the cell from the step before to the next one."""
+        c, block = self.chart, self.block
+        self.entrance = self.left - _OUTSIDE
+        self.terminal("c-", c.letters["c-"], self.y0, right=False)
+        here = self.entrance
+        if self.forget:
+            c.dot("fc", self.x_f, self.y0, "mul")
+            c.wire([(here, self.y0), (self.x_f - ROUND, self.y0)], "highway", "c-", self.links("c-", "fc"))
+            c.reverse((self.left, self.y0), (self.x_f - ROUND, self.y0))
+            c.words(
+                self.back_c,
+                (self.left + self.x_f - ROUND) / 2,
+                self.y0 - self.over_line - measure(self.back_c)[1],
+                "middle",
+            )
+            here = self.x_f + ROUND
+        c.dot("+", self.x_g, self.y0, "add")
+        old = "fc" if self.forget else "c-"
+        c.wire([(here, self.y0), (self.x_g - ROUND, self.y0)], "highway", old, self.links(old, "+"))
+        c.reverse((max(here, self.left), self.y0), (self.x_g - ROUND, self.y0))
+        words = self.product if self.forget else self.back_c
+        c.words(
+            words, (max(here, self.left) + self.x_g - ROUND) / 2, self.y0 - self.over_line - measure(words)[1], "middle"
+        )
+        here = self.x_g + ROUND
         if "clip" in block:
-            left, right = self.stage("clip", here + 16.0 + self.stage_size("clip")[0] / 2, y0)
-            c.wire([(here, y0), (left, y0)], "highway", "+", self.links("+", "clip"))
-            c.reverse((here, y0), (left, y0))
+            left, right = self.stage("clip", here + 16.0 + self.stage_size("clip")[0] / 2, self.y0)
+            c.wire([(here, self.y0), (left, self.y0)], "highway", "+", self.links("+", "clip"))
+            c.reverse((here, self.y0), (left, self.y0))
             here = right
         if "c*" in block:
-            left, right = self.stage("c*", x_c, y0)
-            c.wire([(here, y0), (left, y0)], "highway", c.cell, self.links(c.cell, "c*"))
-            c.reverse((here, y0), (left, y0))
+            left, right = self.stage("c*", self.x_c, self.y0)
+            c.wire([(here, self.y0), (left, self.y0)], "highway", c.cell, self.links(c.cell, "c*"))
+            c.reverse((here, self.y0), (left, self.y0))
             here = right
-            if bypass:
-                y_by = top + 27.0
+            if self.bypass:
+                y_by = self.top + 27.0
                 c.wire(
-                    [(self.left + 12.0, y0), (self.left + 12.0, y_by), (x_c, y_by), (x_c, y0 - 17.0)],
+                    [
+                        (self.left + 12.0, self.y0),
+                        (self.left + 12.0, y_by),
+                        (self.x_c, y_by),
+                        (self.x_c, self.y0 - 17.0),
+                    ],
                     "lag",
                     "c-",
                     self.links("c-", "c*"),
                 )
-                c.junction(self.left + 12.0, y0, "highway")
-        c.wire([(here, y0), (self.right + _OUTSIDE, y0)], "highway", c.kept)
-        c.reverse((here, y0), (self.right + 6.0, y0))
-        self.terminal(c.kept, c.c, y0, right=True)
-        # on-ramps
+                c.junction(self.left + 12.0, self.y0, "highway")
+        c.wire([(here, self.y0), (self.right + _OUTSIDE, self.y0)], "highway", c.kept)
+        c.reverse((here, self.y0), (self.right + 6.0, self.y0))
+        self.terminal(c.kept, c.c, self.y0, right=True)
+
+    def _ramps(self) -> None:
+        """Lead the gates to the highway."""
+        c = self.chart
+        side = c.beside
         if "f" in self.at:
-            self.rise(self.at["f"], y0 + ROUND, self.links("f", "fc"))
-        if inward:
-            c.dot("ig", x_g, y_mid, "mul")
-            self.rise(self.at["i"], y_mid, self.links("i", "ig"), x_g - ROUND)
-            c.wire([(x_g, y_mid - ROUND), (x_g, y0 + ROUND)], "forward", "ig", self.links("ig", "+"))
-            c.reverse((x_g, y_mid - ROUND), (x_g, y0 + ROUND))
-            c.words(ramp, x_g + side, (y0 + y_mid) / 2 - measure(ramp)[1] / 2)
-        self.rise(self.at["g"], y_mid + ROUND if inward else y0 + ROUND, self.links("g", target))
-        if coupled:
-            c.dot("f", x_f, y_mid, "forget", ROUND + 1)
+            self.rise(self.at["f"], self.y0 + ROUND, self.links("f", "fc"))
+        if self.inward:
+            c.dot("ig", self.x_g, self.y_mid, "mul")
+            self.rise(self.at["i"], self.y_mid, self.links("i", "ig"), self.x_g - ROUND)
+            c.wire(
+                [(self.x_g, self.y_mid - ROUND), (self.x_g, self.y0 + ROUND)], "forward", "ig", self.links("ig", "+")
+            )
+            c.reverse((self.x_g, self.y_mid - ROUND), (self.x_g, self.y0 + ROUND))
+            c.words(self.ramp, self.x_g + side, (self.y0 + self.y_mid) / 2 - measure(self.ramp)[1] / 2)
+        self.rise(self.at["g"], self.y_mid + ROUND if self.inward else self.y0 + ROUND, self.links("g", self.target))
+        if self.coupled:
+            c.dot("f", self.x_f, self.y_mid, "forget", ROUND + 1)
             x_i = self.at["i"].x
-            c.wire([(x_i, y_mid), (x_f + ROUND + 1, y_mid)], "forward", "i", self.links("i", "f"))
-            c.junction(x_i, y_mid, "forward")
-            c.reverse((x_i, y_mid), (x_f + ROUND + 1, y_mid))
-            c.words(halved, (x_i + x_f + max(reach_f, ROUND)) / 2, y_mid - side - measure(halved)[1], "middle")
-            c.wire([(x_f, y_mid - ROUND - 1), (x_f, y0 + ROUND)], "forward", "f", self.links("f", "fc"))
-            c.reverse((x_f, y_mid - ROUND - 1), (x_f, y0 + ROUND))
-            c.words(f_out, x_f + side, (y0 + y_mid) / 2 - measure(f_out)[1] / 2)
-        # peepholes
+            c.wire([(x_i, self.y_mid), (self.x_f + ROUND + 1, self.y_mid)], "forward", "i", self.links("i", "f"))
+            c.junction(x_i, self.y_mid, "forward")
+            c.reverse((x_i, self.y_mid), (self.x_f + ROUND + 1, self.y_mid))
+            c.words(
+                self.halved,
+                (x_i + self.x_f + max(self.reach_f, ROUND)) / 2,
+                self.y_mid - side - measure(self.halved)[1],
+                "middle",
+            )
+            c.wire(
+                [(self.x_f, self.y_mid - ROUND - 1), (self.x_f, self.y0 + ROUND)], "forward", "f", self.links("f", "fc")
+            )
+            c.reverse((self.x_f, self.y_mid - ROUND - 1), (self.x_f, self.y0 + ROUND))
+            c.words(self.f_out, self.x_f + side, (self.y0 + self.y_mid) / 2 - measure(self.f_out)[1] / 2)
+
+    def _peepholes(self) -> None:
+        """Lead the cell to the gates that see it."""
+        c = self.chart
+        side = c.beside
         lookers = [column for column in self.columns if column.sees and column.gate in "fi"]
         drops = [(column, column.x - self.wide / 2 - _DROP) for column in lookers]
         for k, (column, drop) in enumerate(drops):
-            points = [(drop, y_gate), (column.x - self.wide / 2, y_gate)]
-            first = min(drops[0][1], (x_f if forget else x_g) - ROUND - 28.0)
-            bend = y_mid + ROUND + 14.0 if coupled else y_peep
+            points = [(drop, self.y_gate), (column.x - self.wide / 2, self.y_gate)]
+            first = min(drops[0][1], (self.x_f if self.forget else self.x_g) - ROUND - 28.0)
+            bend = self.y_mid + ROUND + 14.0 if self.coupled else self.y_peep
             if drop > first + 0.5:
-                points = [(first, y_peep if k else y0), (first, bend), (drop, bend), *points]
+                points = [(first, self.y_peep if k else self.y0), (first, bend), (drop, bend), *points]
             else:
-                points = [(drop, y0), *points]
+                points = [(drop, self.y0), *points]
             if not k:
-                c.junction(first, y0, "peephole")
+                c.junction(first, self.y0, "peephole")
             else:
-                c.junction(first, y_peep, "peephole")
+                c.junction(first, self.y_peep, "peephole")
             c.wire(points, "peephole", "peep", self.links("c-", column.gate))
-            words_top = bend + 6.0 if column.gate == "i" else y_gate - 14.0 - measure(column.peephole)[1]
+            words_top = bend + 6.0 if column.gate == "i" else self.y_gate - 14.0 - measure(column.peephole)[1]
             c.words(column.peephole, drop - side, words_top, "end")
-            c.reverse((drop, bend + 4.0), (drop, y_gate), -1.0)
+            c.reverse((drop, bend + 4.0), (drop, self.y_gate), -1.0)
         if "o" in self.at and self.at["o"].sees:
             out = self.at["o"]
             drop = out.x - self.wide / 2 - _DROP
-            c.junction(drop, y0, "peephole")
+            c.junction(drop, self.y0, "peephole")
             c.wire(
-                [(drop, y0), (drop, y_gate), (out.x - self.wide / 2, y_gate)],
+                [(drop, self.y0), (drop, self.y_gate), (out.x - self.wide / 2, self.y_gate)],
                 "peephole",
                 "peep-o",
                 self.links(c.cell, "o"),
             )
-            c.words(out.peephole, drop + side, y_peep, "start")
-            c.reverse((drop, y0 + 6.0), (drop, y_gate))
-        # the way out
-        y = y0
+            c.words(out.peephole, drop + side, self.y_peep, "start")
+            c.reverse((drop, self.y0 + 6.0), (drop, self.y_gate))
+
+    def _way_out(self) -> None:
+        """Lead the cell through activation and output gate out of the block."""
+        c, block = self.chart, self.block
+        side = c.beside
+        y = self.y0
         source = c.cell
-        c.junction(x_t, y0, "highway")
-        end = y_gate - ROUND if "oh" in block else y_gate
-        steps = [*boxes]
-        words_at = {0: into}
+        c.junction(self.x_t, self.y0, "highway")
+        end = self.y_gate - ROUND if "oh" in block else self.y_gate
+        steps = [*self.boxes]
+        words_at = {0: self.into}
         for k, name in enumerate(steps):
-            wide, high = sizes[name]
-            room = (end - y0) - sum(h for _, h in sizes.values()) - measure(into)[1] - measure(squashed)[1]
+            wide, high = self.sizes[name]
+            room = (
+                (end - self.y0)
+                - sum(h for _, h in self.sizes.values())
+                - measure(self.into)[1]
+                - measure(self.squashed)[1]
+            )
             gap = room / (len(steps) + 1)
             start = y
-            stop = start + gap + (measure(into)[1] if k == 0 else 0.0)
-            c.wire([(x_t, start), (x_t, stop)], "forward", source if k else "cell", self.links(source, name))
-            c.reverse((x_t, start), (x_t, stop))
-            c.words(words_at.get(k, []), x_t + side, (start + stop) / 2 - measure(words_at.get(k, []))[1] / 2)
+            stop = start + gap + (measure(self.into)[1] if k == 0 else 0.0)
+            c.wire([(self.x_t, start), (self.x_t, stop)], "forward", source if k else "cell", self.links(source, name))
+            c.reverse((self.x_t, start), (self.x_t, stop))
+            c.words(words_at.get(k, []), self.x_t + side, (start + stop) / 2 - measure(words_at.get(k, []))[1] / 2)
             c.box(
                 name,
-                x_t,
+                self.x_t,
                 stop + high / 2,
                 [[(block.parts[name].sign, 14.0, "sans", "t")]],
                 "squash" if name == "squash" else "op",
@@ -511,45 +586,53 @@ class _LSTM(_Circuit):
             )
             y, source = stop + high, name
         if "oh" in block:
-            c.wire([(x_t, y), (x_t, end)], "forward", source if steps else "cell", self.links(source, "oh"))
-            c.reverse((x_t, y), (x_t, end))
-            words = squashed if steps else into
-            c.words(words, x_t + side, (y + end) / 2 - measure(words)[1] / 2)
-            c.dot("oh", x_t, y_gate, "mul")
+            c.wire([(self.x_t, y), (self.x_t, end)], "forward", source if steps else "cell", self.links(source, "oh"))
+            c.reverse((self.x_t, y), (self.x_t, end))
+            words = self.squashed if steps else self.into
+            c.words(words, self.x_t + side, (y + end) / 2 - measure(words)[1] / 2)
+            c.dot("oh", self.x_t, self.y_gate, "mul")
             out = self.at["o"]
-            c.wire([(out.x + self.wide / 2, y_gate), (x_t - ROUND, y_gate)], "forward", "o", self.links("o", "oh"))
-            c.reverse((out.x + self.exit_o, y_gate), (x_t - ROUND, y_gate))
-            middle = (out.x + self.exit_o + x_t - ROUND) / 2
-            c.words(out.out, middle, y_gate - side - measure(out.out)[1], "middle")
-            y, path, source = y_gate, [(x_t + ROUND, y_gate)], "oh"
+            c.wire(
+                [(out.x + self.wide / 2, self.y_gate), (self.x_t - ROUND, self.y_gate)],
+                "forward",
+                "o",
+                self.links("o", "oh"),
+            )
+            c.reverse((out.x + self.exit_o, self.y_gate), (self.x_t - ROUND, self.y_gate))
+            middle = (out.x + self.exit_o + self.x_t - ROUND) / 2
+            c.words(out.out, middle, self.y_gate - side - measure(out.out)[1], "middle")
+            y, path, source = self.y_gate, [(self.x_t + ROUND, self.y_gate)], "oh"
         else:
-            path = [(x_t, y), (x_t, y_gate)]
+            path = [(self.x_t, y), (self.x_t, self.y_gate)]
         if "out*" in block:
-            left, right = self.stage("out*", x_stage, y_gate)
-            c.wire([*path, (left, y_gate)], "forward", source, self.links(source, "out*"))
-            c.reverse((path[-1][0], y_gate), (left, y_gate))
-            c.words(raw, path[-1][0] + 6.0, y_gate + side, "start")
-            path = [(right, y_gate)]
-        c.wire([*path, (x_h, y_gate)], "forward", c.output, arrow=False)
-        c.reverse((path[-1][0], y_gate), (x_h, y_gate))
-        self.exits(x_h, y_gate, top - 24.0, self.y_h)
-        # what comes in
+            left, right = self.stage("out*", self.x_stage, self.y_gate)
+            c.wire([*path, (left, self.y_gate)], "forward", source, self.links(source, "out*"))
+            c.reverse((path[-1][0], self.y_gate), (left, self.y_gate))
+            c.words(self.raw, path[-1][0] + 6.0, self.y_gate + side, "start")
+            path = [(right, self.y_gate)]
+        c.wire([*path, (self.x_h, self.y_gate)], "forward", c.output, arrow=False)
+        c.reverse((path[-1][0], self.y_gate), (self.x_h, self.y_gate))
+        self.exits(self.x_h, self.y_gate, self.top - 24.0, self.y_h)
+
+    def _way_in(self) -> None:
+        """Lead input and state to the gates."""
+        c, block = self.chart, self.block
         self.terminal("h-", c.letters["h-"], self.y_h, right=False)
-        self.feed("x", [(self.left + self.enter, bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1)
-        reach = self.feed("h-", [(entrance, self.y_h)], "lag", -1)
+        self.feed(
+            "x", [(self.left + self.enter, self.bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1
+        )
+        reach = self.feed("h-", [(self.entrance, self.y_h)], "lag", -1)
         if ("h-", "out*") in block.links:
             c.wire(
-                [(reach, self.y_h), (x_stage, self.y_h), (x_stage, y_gate + 17.0)],
+                [(reach, self.y_h), (self.x_stage, self.y_h), (self.x_stage, self.y_gate + 17.0)],
                 "lag",
                 self.h,
                 self.links("h-", "out*"),
             )
         if "gates-" in block:
             self.terminal("gates-", c.letters["gates-"], self.y_gates, right=False)
-            self.feed("gates-", [(entrance, self.y_gates)], "lag", 0)
-            self.collect(y_gate, y_out, x_t)
-        self.around(top, bottom)
-        return c.finish(self.extent, self.lowest)
+            self.feed("gates-", [(self.entrance, self.y_gates)], "lag", 0)
+            self.collect(self.y_gate, self.y_out, self.x_t)
 
     def activation_size(self, name: str) -> tuple[float, float]:
         return self.chart.size([[(self.block.parts[name].sign, 14.0, "sans", "t")]], 52.0)
