@@ -1,7 +1,7 @@
-"""The compiled lane: float32 and float64 NumPy arrays, the generated element-wise loops, and the small matrix product.
+"""The compiled lane: float32 and float64 NumPy arrays, the generated element-wise loops, and the matrix product.
 
 A kernel declines (returns None or 0) whatever it is not made for, and the array lane takes over: other dtypes, exotic
-layouts, products large enough for NumPy's BLAS. What it does take, it does without Python objects beside the result.
+layouts. What it does take, it does without Python objects beside the result.
 """
 cimport cython
 cimport numpy as cnp
@@ -129,10 +129,10 @@ if kernels == NULL:
         "MINIGRAD_ISA names an instruction set that this CPU does not have, or none of base, avx2, avx512")
 
 cdef enum:
-    # Above these many multiplications NumPy's BLAS with its larger blocks and threads is the better product.
-    OWN_PRODUCT = 1 << 20
     # From this size on, other threads may run Python while a loop runs here.
     RELEASE = 1 << 15
+    # The same for a product, in multiplications.
+    LONG_PRODUCT = 1 << 17
     MG_RECURRENT_OPERANDS = 24
 
 
@@ -497,144 +497,324 @@ cdef int broadcast(PyObject **xs, int n, ptrdiff_t *dims) noexcept:
 
 # --- products -------------------------------------------------------------------------------------
 
-cdef inline bint rows_of(cnp.ndarray a, int *transposed, ptrdiff_t *leading) noexcept:
-    """Describe a matrix as rows (or as the transpose of rows) with a leading dimension; False where it is neither."""
-    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(a), s0 = cnp.PyArray_STRIDE(a, 0), s1 = cnp.PyArray_STRIDE(a, 1)
-    cdef ptrdiff_t m = cnp.PyArray_DIM(a, 0), n = cnp.PyArray_DIM(a, 1)
-    if is_packed(a):
-        transposed[0], leading[0] = 0, n
-        return True
-    if s1 == size and s0 >= n * size and s0 % size == 0:
-        transposed[0], leading[0] = 0, s0 // size
-        return True
-    if s0 == size and s1 >= m * size and s1 % size == 0:
-        transposed[0], leading[0] = 1, s1 // size
-        return True
-    return False
+cdef struct Stack:
+    # Matrices of one shape, stored as rows `leading` elements apart, or as the transposes of such; one for each index
+    # of the leading axes, whose strides are in bytes.
+    char *data
+    ptrdiff_t rows, columns, leading
+    int flipped, axes
+    ptrdiff_t dims[MG_MAX_DIMS]
+    ptrdiff_t strides[MG_MAX_DIMS]
 
 
-cdef int product(int ta, cnp.ndarray a, int tb, cnp.ndarray b, cnp.ndarray out, int accumulate) except -1:
-    """out (+)= op(a) @ op(b) for matrices of one precision; 0 to decline."""
-    cdef int kind = precision(a), fa, fb
-    cdef ptrdiff_t m, n, k, lda, ldb
-    if not rows_of(a, &fa, &lda) or not rows_of(b, &fb, &ldb):
-        return 0
-    m = cnp.PyArray_DIM(a, 1 if ta else 0)
-    k = cnp.PyArray_DIM(a, 0 if ta else 1)
-    n = cnp.PyArray_DIM(b, 0 if tb else 1)
-    fa ^= ta
-    fb ^= tb
-    if kind == 0:
-        kernels.gemm_f32(fa, fb, m, n, k, <float *> cnp.PyArray_DATA(a), lda, <float *> cnp.PyArray_DATA(b), ldb,
-                         <float *> cnp.PyArray_DATA(out), n, accumulate)
+cdef bint stack_of(cnp.ndarray a, bint no_rows, bint no_columns, Stack *s) noexcept:
+    """Describe the matrices along the last axes, of which a vector lacks the rows or the columns; False to decline."""
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(a), down = 0, along = 0
+    cdef int d, last = cnp.PyArray_NDIM(a)
+    if last < 2 - no_rows - no_columns:
+        return False
+    s.data = <char *> cnp.PyArray_DATA(a)
+    s.rows = s.columns = 1
+    if not no_columns:
+        last -= 1
+        s.columns, along = cnp.PyArray_DIM(a, last), cnp.PyArray_STRIDE(a, last)
+    if not no_rows:
+        last -= 1
+        s.rows, down = cnp.PyArray_DIM(a, last), cnp.PyArray_STRIDE(a, last)
+    s.axes = last
+    for d in range(last):
+        s.dims[d], s.strides[d] = cnp.PyArray_DIM(a, d), cnp.PyArray_STRIDE(a, d)
+        if s.strides[d] % size:
+            return False
+    if s.columns <= 1:
+        along = size
+    if s.rows <= 1:
+        down = max(s.columns, 1) * along
+    if cnp.PyArray_SIZE(a) == 0:
+        s.flipped, s.leading = 0, max(s.columns, 1)
+    elif along == size and down >= s.columns * size and down % size == 0:
+        s.flipped, s.leading = 0, down // size
+    elif (down == size or s.rows == 1) and along >= s.rows * size and along % size == 0:
+        s.flipped, s.leading = 1, along // size
     else:
-        kernels.gemm_f64(fa, fb, m, n, k, <double *> cnp.PyArray_DATA(a), lda, <double *> cnp.PyArray_DATA(b), ldb,
-                         <double *> cnp.PyArray_DATA(out), n, accumulate)
-    return 1
+        return False
+    return True
 
 
-cdef inline bint small_matrices(cnp.ndarray a, cnp.ndarray b) noexcept:
-    return (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2 and precision(a) >= 0 and precision(a) == precision(b)
-            and cnp.PyArray_SIZE(a) * max(cnp.PyArray_DIM(b, 0), cnp.PyArray_DIM(b, 1)) <= OWN_PRODUCT)
+cdef cnp.ndarray stacked(cnp.ndarray a, bint no_rows, bint no_columns, Stack *s):
+    """The array that is described: `a`, or a packed copy where its strides suit no product."""
+    if not stack_of(a, no_rows, no_columns, s):
+        a = cnp.PyArray_GETCONTIGUOUS(a)
+        stack_of(a, no_rows, no_columns, s)
+    return a
 
 
-cdef int product_into(PyObject **slot, int ta, cnp.ndarray a, int tb, cnp.ndarray b) except -1:
-    """Add op(a) @ op(b) to a slot; 0 to decline."""
-    cdef cnp.npy_intp dims[2]
-    cdef int accumulate, fa
-    cdef ptrdiff_t ld
+cdef bint as_one(Stack *s, ptrdiff_t size) noexcept:
+    """Put the rows of all matrices under each other, if they lie so; False to leave them as they are."""
+    cdef ptrdiff_t rows = s.rows, leading = s.leading
+    cdef int d
+    if s.flipped:
+        return False
+    for d in range(s.axes - 1, -1, -1):
+        if s.dims[d] == 1:
+            continue
+        if rows == 1:
+            leading = s.strides[d] // size
+            if leading < s.columns:
+                return False
+        elif s.strides[d] != rows * leading * size:
+            return False
+        rows *= s.dims[d]
+    s.rows, s.leading, s.axes = rows, leading, 0
+    return True
+
+
+cdef void multiply(int kind, int ta, const Stack *a, int tb, const Stack *b, const Stack *c,
+                   int accumulate) noexcept nogil:
+    """Each matrix of c (+)= op(a) @ op(b), leading axes broadcast against each other; c is not flipped."""
+    cdef ptrdiff_t m = a.columns if ta else a.rows, k = a.rows if ta else a.columns, n = b.rows if tb else b.columns
+    cdef ptrdiff_t dims[MG_MAX_DIMS]
+    cdef ptrdiff_t at[MG_MAX_DIMS]
+    cdef ptrdiff_t steps[3][MG_MAX_DIMS]
+    cdef const Stack *each[3]
+    cdef char *p[3]
+    cdef int axes = max(a.axes, b.axes, c.axes), d, j, own
+    each[0], each[1], each[2] = a, b, c
+    for d in range(axes):
+        dims[d], at[d] = 1, 0
+    for j in range(3):
+        p[j] = each[j].data
+        for d in range(axes):
+            own = d - axes + each[j].axes
+            steps[j][d] = 0
+            if own >= 0 and each[j].dims[own] != 1:
+                dims[d], steps[j][d] = each[j].dims[own], each[j].strides[own]
+    for d in range(axes):
+        if dims[d] == 0:
+            return
+    while True:
+        if kind == 0:
+            kernels.gemm_f32(ta ^ a.flipped, tb ^ b.flipped, m, n, k, <float *> p[0], a.leading, <float *> p[1],
+                             b.leading, <float *> p[2], c.leading, accumulate)
+        else:
+            kernels.gemm_f64(ta ^ a.flipped, tb ^ b.flipped, m, n, k, <double *> p[0], a.leading, <double *> p[1],
+                             b.leading, <double *> p[2], c.leading, accumulate)
+        d = axes - 1
+        while d >= 0:
+            at[d] += 1
+            for j in range(3):
+                p[j] += steps[j][d]
+            if at[d] < dims[d]:
+                break
+            for j in range(3):
+                p[j] -= steps[j][d] * dims[d]
+            at[d] = 0
+            d -= 1
+        if d < 0:
+            return
+
+
+cdef void run_product(int kind, int ta, const Stack *a, int tb, const Stack *b, const Stack *c,
+                      int accumulate) noexcept:
+    """The same; other threads may run Python meanwhile where it takes long."""
+    cdef ptrdiff_t work = a.rows * a.columns * (b.rows if tb else b.columns)
+    cdef int d
+    for d in range(a.axes if a.axes > b.axes else b.axes):
+        work *= a.dims[d] if a.axes > b.axes else b.dims[d]
+    if work < LONG_PRODUCT:
+        multiply(kind, ta, a, tb, b, c, accumulate)
+    else:
+        with nogil:
+            multiply(kind, ta, a, tb, b, c, accumulate)
+
+
+cdef cnp.ndarray matrices(PyObject *x, int kind):
+    """The array, if it is one of a precision with at least one axis; None to decline."""
+    if x == NULL or type(<object> x) is not np_ndarray:
+        return None
+    if precision(<cnp.ndarray> x) != kind or cnp.PyArray_NDIM(<cnp.ndarray> x) < 1:
+        return None
+    return <cnp.ndarray> x
+
+
+cdef inline int axes_of(Node node, PyObject ***targets, int k, cnp.ndarray saved) noexcept:
+    """How many axes operand k of a node has: its node knows where a gradient flows to it, else its saved array."""
+    cdef Py_ssize_t *dims
+    return operand_dims(node, k, &dims) if targets[k] != NULL else cnp.PyArray_NDIM(saved)
+
+
+cdef int contribute(PyObject **slot, Node node, int k, bint no_rows, bint no_columns, int ta, Stack *a, int tb,
+                    Stack *b, cnp.ndarray like, int kind) except -1:
+    """Add op(a) @ op(b), summed over the leading axes that operand k lacks, to its slot."""
+    cdef Py_ssize_t *dims
+    cdef int axes = operand_dims(node, k, &dims), d, own, most = max(a.axes, b.axes), accumulate
+    cdef bint whole = True
+    cdef ptrdiff_t length
+    cdef Stack c
     cdef cnp.ndarray out
-    if not rows_of(a, &fa, &ld) or not rows_of(b, &fa, &ld):
-        return 0
-    dims[0] = cnp.PyArray_DIM(a, 1 if ta else 0)
-    dims[1] = cnp.PyArray_DIM(b, 0 if tb else 1)
-    out = target_for(slot, 2, dims, a, False, &accumulate)
-    return product(ta, a, tb, b, out, accumulate)
+    for d in range(most):                # counted from the last one
+        length = a.dims[a.axes - 1 - d] if d < a.axes else 1
+        if length == 1 and d < b.axes:
+            length = b.dims[b.axes - 1 - d]
+        own = axes - 3 - d + no_rows + no_columns
+        whole = whole and length != 0 and (length == 1 or own >= 0 and dims[own] == length)
+    out = target_for(slot, axes, <cnp.npy_intp *> dims, like, not whole, &accumulate)
+    stack_of(out, no_rows, no_columns, &c)
+    if most == 0:
+        as_one(&c, cnp.PyArray_ITEMSIZE(out))
+    run_product(kind, ta, a, tb, b, &c, accumulate)
+    return 1
 
 
 @cython.final
 cdef class MatmulKernel(Kernel):
-    """y = a @ b for two matrices."""
+    """y = a @ b for matrices, vectors and stacks of matrices."""
 
     cdef object forward(self, PyObject **xs, int n, object params):
-        cdef cnp.ndarray a = <cnp.ndarray> xs[0], b = <cnp.ndarray> xs[1], out
-        cdef cnp.npy_intp dims[2]
-        if not small_matrices(a, b) or cnp.PyArray_DIM(a, 1) != cnp.PyArray_DIM(b, 0):
+        cdef int kind = precision(<cnp.ndarray> xs[0]), d, axes
+        cdef cnp.ndarray a = matrices(xs[0], kind), b = matrices(xs[1], kind), out
+        cdef bint row, column
+        cdef Stack sa, sb, sc
+        cdef ptrdiff_t dims[MG_MAX_DIMS]
+        cdef ptrdiff_t length
+        if kind < 0 or a is None or b is None:
             return None
-        dims[0], dims[1] = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(b, 1)
-        out = empty(2, dims, a)
-        return out if product(0, a, 0, b, out, 0) else None
+        row, column = cnp.PyArray_NDIM(a) == 1, cnp.PyArray_NDIM(b) == 1
+        a, b = stacked(a, row, False, &sa), stacked(b, False, column, &sb)
+        if sa.columns != sb.rows:
+            return None                      # the page words the error
+        axes = max(sa.axes, sb.axes)
+        for d in range(axes):                # counted from the last one
+            length = sa.dims[sa.axes - 1 - d] if d < sa.axes else 1
+            if d < sb.axes and sb.dims[sb.axes - 1 - d] != 1:
+                if length != 1 and length != sb.dims[sb.axes - 1 - d]:
+                    return None
+                length = sb.dims[sb.axes - 1 - d]
+            dims[axes - 1 - d] = length
+        d = axes
+        if not row:
+            dims[d] = sa.rows
+            d += 1
+        if not column:
+            dims[d] = sb.columns
+            d += 1
+        out = empty(d, <cnp.npy_intp *> dims, a)
+        stack_of(out, row, column, &sc)
+        if sb.axes == 0 and sa.axes and as_one(&sa, cnp.PyArray_ITEMSIZE(a)):
+            as_one(&sc, cnp.PyArray_ITEMSIZE(a))
+        run_product(kind, 0, &sa, 0, &sb, &sc, 0)
+        return out
 
     cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         # g @ bᵀ and aᵀ @ g: the page's transposes of matmul, straight into the slots
-        cdef cnp.ndarray g
-        cdef int k, flipped
-        cdef ptrdiff_t leading
-        if type(<object> gs[0]) is not np_ndarray:
+        cdef cnp.ndarray g, a = None, b = None
+        cdef Stack sg, sa, sb, rows
+        cdef bint row, column
+        cdef int kind
+        cdef ptrdiff_t size
+        if type(<object> gs[0]) is not np_ndarray or precision(<cnp.ndarray> gs[0]) < 0:
             return 0
         g = <cnp.ndarray> gs[0]
-        if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
-            return 0
-        for k in range(2):
-            if targets[1 - k] != NULL and not usable(saved[k], g):
-                return 0
+        kind, size = precision(g), cnp.PyArray_ITEMSIZE(g)
         if targets[0] != NULL:
-            product_into(targets[0], 0, g, 1, <cnp.ndarray> saved[1])
+            b = matrices(saved[1], kind)
+            if b is None:
+                return 0
         if targets[1] != NULL:
-            product_into(targets[1], 1, <cnp.ndarray> saved[0], 0, g)
+            a = matrices(saved[0], kind)
+            if a is None:
+                return 0
+        row = axes_of(node, targets, 0, a) == 1
+        column = axes_of(node, targets, 1, b) == 1
+        g = stacked(g, row, column, &sg)
+        if a is not None:
+            a = stacked(a, row, False, &sa)
+            rows = sg
+            if sg.axes and axes_of(node, targets, 1, b) <= 2 and as_one(&rows, size) and not as_one(&sa, size):
+                rows = sg
+        if b is not None:
+            b = stacked(b, False, column, &sb)
+            if sb.axes == 0:
+                as_one(&sg, size)
+            contribute(targets[0], node, 0, row, False, 0, &sg, 1, &sb, g, kind)
+        if a is not None:
+            contribute(targets[1], node, 1, False, column, 1, &sa, 0, &rows, g, kind)
         return 1
-
-
-cdef bint usable(PyObject *saved, cnp.ndarray g) noexcept:
-    cdef int flipped
-    cdef ptrdiff_t leading
-    if saved == NULL or type(<object> saved) is not np_ndarray:
-        return False
-    return small_matrices(<cnp.ndarray> saved, g) and rows_of(<cnp.ndarray> saved, &flipped, &leading)
 
 
 @cython.final
 cdef class AffineKernel(Kernel):
-    """y = x @ weightᵀ + bias for a matrix x: the bias is laid out first and the product added to it."""
+    """y = x @ weightᵀ + bias, x of any leading shape: the bias is laid out first and the product added to it."""
 
     cdef object forward(self, PyObject **xs, int n, object params):
-        cdef cnp.ndarray x = <cnp.ndarray> xs[0], w = <cnp.ndarray> xs[1], b = <cnp.ndarray> xs[2], out
-        cdef cnp.npy_intp dims[2]
+        cdef int kind = precision(<cnp.ndarray> xs[0]), d, axes
+        cdef cnp.ndarray x = matrices(xs[0], kind), w = matrices(xs[1], kind), b = matrices(xs[2], kind), out
+        cdef Stack sx, sw, sy
+        cdef ptrdiff_t dims[MG_MAX_DIMS]
         cdef PyObject *ys[1]
-        if (not small_matrices(x, w) or cnp.PyArray_DIM(x, 1) != cnp.PyArray_DIM(w, 1) or cnp.PyArray_NDIM(b) != 1
-                or precision(b) != precision(x) or cnp.PyArray_DIM(b, 0) != cnp.PyArray_DIM(w, 0)):
+        if (kind < 0 or x is None or w is None or b is None or cnp.PyArray_NDIM(w) != 2 or cnp.PyArray_NDIM(b) != 1
+                or cnp.PyArray_DIM(b, 0) != cnp.PyArray_DIM(w, 0)):
             return None
-        dims[0], dims[1] = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(w, 0)
-        out = empty(2, dims, x)
+        axes = cnp.PyArray_NDIM(x)
+        if cnp.PyArray_DIM(x, axes - 1) != cnp.PyArray_DIM(w, 1):
+            return None
+        x, w = stacked(x, axes == 1, False, &sx), stacked(w, False, False, &sw)
+        for d in range(axes - 1):
+            dims[d] = cnp.PyArray_DIM(x, d)
+        dims[axes - 1] = sw.rows
+        out = empty(axes, <cnp.npy_intp *> dims, x)
         ys[0] = <PyObject *> b
-        if not run_nd(kernels.copy[precision(x)], 1, 2, <ptrdiff_t *> dims, ys, out, NULL, 0):
+        if not run_nd(kernels.copy[kind], 1, axes, dims, ys, out, NULL, 0):
             return None
-        return out if product(0, x, 1, w, out, 1) else None
+        stack_of(out, axes == 1, False, &sy)
+        if sx.axes and as_one(&sx, cnp.PyArray_ITEMSIZE(x)):
+            as_one(&sy, cnp.PyArray_ITEMSIZE(x))
+        run_product(kind, 0, &sx, 1, &sw, &sy, 1)
+        return out
 
     cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
         # g @ weight, gᵀ @ x, and g summed over its rows
-        cdef cnp.ndarray g, out
-        cdef int flipped, accumulate
-        cdef ptrdiff_t leading
+        cdef cnp.ndarray g, x = None, w = None, out
         cdef Py_ssize_t *dims
-        cdef int axes
+        cdef int axes, kind, accumulate
+        cdef bint row
+        cdef ptrdiff_t size
+        cdef Stack sg, sx, sw
         cdef PyObject *ys[1]
-        if type(<object> gs[0]) is not np_ndarray:
+        if type(<object> gs[0]) is not np_ndarray or precision(<cnp.ndarray> gs[0]) < 0:
             return 0
         g = <cnp.ndarray> gs[0]
-        if cnp.PyArray_NDIM(g) != 2 or precision(g) < 0 or not rows_of(g, &flipped, &leading):
-            return 0
-        if targets[0] != NULL and not usable(saved[1], g) or targets[1] != NULL and not usable(saved[0], g):
-            return 0
+        kind, size = precision(g), cnp.PyArray_ITEMSIZE(g)
         if targets[0] != NULL:
-            product_into(targets[0], 0, g, 0, <cnp.ndarray> saved[1])
+            w = matrices(saved[1], kind)
+            if w is None:
+                return 0
         if targets[1] != NULL:
-            product_into(targets[1], 1, g, 0, <cnp.ndarray> saved[0])
+            x = matrices(saved[0], kind)
+            if x is None:
+                return 0
+        row = cnp.PyArray_NDIM(g) == 1
+        g = stacked(g, row, False, &sg)
+        if not as_one(&sg, size) and sg.axes:
+            g = cnp.PyArray_GETCONTIGUOUS(g)
+            stack_of(g, row, False, &sg)
+            as_one(&sg, size)
+        if w is not None:
+            w = stacked(w, False, False, &sw)
+            contribute(targets[0], node, 0, row, False, 0, &sg, 0, &sw, g, kind)
+        if x is not None:
+            x = stacked(x, row, False, &sx)
+            if not as_one(&sx, size) and sx.axes:
+                x = cnp.PyArray_GETCONTIGUOUS(x)
+                stack_of(x, row, False, &sx)
+                as_one(&sx, size)
+            contribute(targets[1], node, 1, False, False, 1, &sg, 0, &sx, g, kind)
         if targets[2] != NULL:
             axes = operand_dims(node, 2, &dims)
             out = target_for(targets[2], axes, <cnp.npy_intp *> dims, g, True, &accumulate)
             ys[0] = <PyObject *> g
-            if not run_nd(kernels.copy[precision(g)], 1, 2, <ptrdiff_t *> cnp.PyArray_DIMS(g), ys, out, NULL, 1):
+            if not run_nd(kernels.copy[kind], 1, cnp.PyArray_NDIM(g), <ptrdiff_t *> cnp.PyArray_DIMS(g), ys, out,
+                          NULL, 1):
                 raise RuntimeError("an array with strides that are no multiple of its element size")
         return 1
 

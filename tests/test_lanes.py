@@ -33,11 +33,22 @@ def broadcastable(draw: st.DrawFn, name: str) -> Sample:
 @st.composite
 def products(draw: st.DrawFn) -> Sample:
     m, k, n = (draw(st.integers(0, 19)) for _ in range(3))
+    s, t = draw(st.integers(0, 3)), draw(st.integers(1, 3))
     shapes = [
         ("matmul", (m, k), (k, n)),
-        ("affine", (m, k), (n, k), (n,)),
-        ("matmul", (2, m, k), (k, n)),
+        ("matmul", (s, t, m, k), (k, n)),
+        ("matmul", (m, k), (s, t, k, n)),
+        ("matmul", (s, t, m, k), (t, k, n)),
+        ("matmul", (s, 1, m, k), (t, k, n)),
+        ("matmul", (t, m, k), (s, 1, k, n)),
+        ("matmul", (k,), (k,)),
         ("matmul", (k,), (k, n)),
+        ("matmul", (m, k), (k,)),
+        ("matmul", (k,), (s, k, n)),
+        ("matmul", (s, t, m, k), (k,)),
+        ("affine", (k,), (n, k), (n,)),
+        ("affine", (m, k), (n, k), (n,)),
+        ("affine", (s, t, m, k), (n, k), (n,)),
     ]
     return sample(*draw(st.sampled_from(shapes))).cast(draw(st.sampled_from(DTYPES)))
 
@@ -83,3 +94,39 @@ def test_random_graphs(seed: int, edges: bool) -> None:
             found.append([*pool, *(mg.zeros_like(x) if g is None else g for x, g in zip(pool, grads, strict=True))])
     for k, (compiled, array) in enumerate(zip(*found, strict=True)):
         assert not differences(f"tensor {k}", compiled.numpy(), array.numpy(), 1e-12)
+
+
+STRIDES = [
+    ("matmul", lambda a, b: (a[::2], b)),
+    ("matmul", lambda a, b: (a[:, ::3], b[::3])),
+    ("matmul", lambda a, b: (a[::-1], b[:, ::-1])),
+    ("matmul", lambda a, b: (b.T, a.T)),
+    ("matmul", lambda a, b: (a[0, ::2], b[::2])),
+    ("matmul", lambda a, b: (a, b[:, 3])),
+    ("matmul", lambda a, b: (a.reshape(1, 12, 2, 17).swapaxes(1, 2), b)),
+    ("matmul", lambda a, b: (np.broadcast_to(a, (3, *a.shape)), b)),
+    ("matmul", lambda a, b: (np.broadcast_to(a[:1], a.shape), b)),
+    ("affine", lambda a, b: (a.reshape(3, 8, 17)[:, 1:5], b.T, b[0])),
+    ("affine", lambda a, b: (a.reshape(3, 8, 17).swapaxes(0, 1), b.T[::2], b[0, ::2])),
+    ("affine", lambda a, b: (a[:, ::-1], b[::-1].T, b[0, ::-1])),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", range(len(STRIDES)))
+@pytest.mark.parametrize("moving", ["all", "first", "second"])
+def test_products_of_views(case: int, moving: str, dtype: str) -> None:
+    name, views = STRIDES[case]
+    rng = np.random.default_rng(case)
+    operands = views(rng.normal(size=(24, 17)).astype(dtype), rng.normal(size=(17, 11)).astype(dtype))
+    found = []
+    for one in LANES:
+        with lane(one):
+            xs = [mg.from_numpy(x) for x in operands]  # they share the views, strides and all
+            for x in {"all": xs, "first": xs[:1], "second": xs[1:2]}[moving]:
+                x.requires_grad_()
+            y = getattr(mg, name)(*xs)
+            y.backward(mg.tensor(np.cos(np.arange(y.size)).reshape(y.shape[::-1]).T.astype(dtype)))
+            found.append([y.numpy(), *(x.grad.numpy() for x in xs if x.requires_grad)])
+    for compiled, array in zip(*found, strict=True):
+        assert not differences(name, compiled, array, 1e-12 if dtype == "float64" else 1e-5)
