@@ -23,12 +23,14 @@ SOURCES := setup.py $(wildcard minigrad/*.pyx minigrad/*.pxd minigrad/kernels/*.
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test sanitize browser lint bench docs gallery build dist clean distclean
+.PHONY: help demo test test-gpu sanitize browser lint bench bench-gpu docs gallery build dist clean distclean
 
 help:
 	@echo "make demo            train a character LSTM and draw its unrolled graph"
 	@echo "make test            run the test suite; ORACLES=1 compares with PyTorch as well"
 	@echo "make sanitize        the recurrent kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-gpu        the operations, layers and optimisers on a GPU, under compute-sanitizer where it is installed"
+	@echo "make bench-gpu       recurrent layers on a GPU beside PyTorch's cuDNN"
 	@echo "make browser         install the browser that the page's tests drive (Debian, as root)"
 	@echo "make lint            style and type checks"
 	@echo "make bench           speed beside NumPy, PyTorch, autograd and MyGrad"
@@ -43,6 +45,15 @@ demo: $(BUILT) $(STAMPS)/with-render,data
 
 test: $(BUILT) $(STAMPS)/with-test $(if $(filter-out 0,$(ORACLES)),$(STAMPS)/with-oracles)
 	@$(PYTEST)
+
+# On the real thing: without CuPy and a GPU these fail, rather than pass on the stand-in.
+GPU_TESTS := tests/test_array_lanes.py tests/test_recurrent_lanes.py tests/test_cuda.py tests/test_nvrtc.py
+test-gpu: $(BUILT) $(STAMPS)/with-test,cuda,cuda-test
+	@MINIGRAD_TEST_CUPY=real $(PY) -m pytest -q -rs $(GPU_TESTS)
+	@if command -v compute-sanitizer >/dev/null; then \
+		MINIGRAD_TEST_CUPY=real CUPY_CACHE_SAVE_CUDA_SOURCE=0 compute-sanitizer --tool memcheck --error-exitcode 1 \
+			$(PY) -m pytest -q -rs tests/test_recurrent_lanes.py tests/test_cuda.py; \
+	else echo "not checked for memory errors: compute-sanitizer is not installed"; fi
 
 # Best effort: without it the tests that need a browser are skipped and counted.
 browser:
@@ -73,6 +84,9 @@ lint: $(BUILT) $(STAMPS)/with-lint
 
 bench: $(BUILT) $(STAMPS)/with-bench
 	@$(BENCH)
+
+bench-gpu: $(BUILT) $(STAMPS)/with-cuda
+	@$(PY) -m benchmarks gpu
 
 docs: $(STAMPS)/with-docs gallery
 	@$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -1,6 +1,6 @@
 """``python -m benchmarks [TABLE ...]``: print tables of ratios. One thread unless OMP_NUM_THREADS says otherwise.
 
-The tables: tape, lstm, cells, steps, train.
+The tables: tape, lstm, cells, steps, train; gpu only if it is named.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before anybody imports NumPy
 
-from . import recurrent, tape, train  # noqa: E402
+from . import gpu, recurrent, tape, train  # noqa: E402
 
 TABLES = {
     "tape": tape.main,
@@ -20,17 +20,19 @@ TABLES = {
     "steps": recurrent.steps,
     "train": train.main,
 }
+ON_REQUEST = {"gpu": gpu.main}
 
 
 def main() -> int:
     """Run the named tables, all of them by default."""
     names = sys.argv[1:] or list(TABLES)
-    unknown = [name for name in names if name not in TABLES]
+    tables = {**TABLES, **ON_REQUEST}
+    unknown = [name for name in names if name not in tables]
     if unknown:
-        print(f"unknown table {unknown[0]!r}; known: {', '.join(TABLES)}", file=sys.stderr)
+        print(f"unknown table {unknown[0]!r}; known: {', '.join(tables)}", file=sys.stderr)
         return 2
     for name in names:
-        TABLES[name]()
+        tables[name]()
     return 0
 
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from . import formula
 from ._core import data_of, here, tensor
-from ._cuda_recurrent import CudaDevice, layer_kernels
+from ._cuda_recurrent import Cublas, CudaDevice, layer_kernels
 from .backend import DEVICES, ArrayLane, is_basic
 from .errors import DeviceError
 from .op import LANES, PAGE, Op, Update
 
-__all__ = ["CudaLane", "connect", "isa", "update_kernels"]
+__all__ = ["CudaLane", "allow_tf32", "connect", "isa", "sum_squares", "update_kernels"]
 
 C_TYPES = {"float32": "float", "float64": "double"}
 
@@ -596,6 +596,17 @@ def _stray(part: Any, length: int) -> Exception:
 
 
 # --- what the rooms above ask for ---------------------------------------------------------------------------------
+
+
+def allow_tf32(on: bool) -> None:
+    """Let products of float32 round their factors to 10 bits (TF32), which tensor cores multiply faster; off at first.
+
+    Layers that have run keep to what they were recorded with.
+    """
+    from_library = cupy._core._routines_linalg
+    kind = from_library.COMPUTE_TYPE_TF32 if on else from_library.COMPUTE_TYPE_DEFAULT
+    cupy._core.set_compute_type(np.float32, kind)
+    Cublas.allow_tf32 = on
 
 
 def isa() -> str:

@@ -23,7 +23,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -105,9 +105,13 @@ class CudaDevice:
         return replay
 
 
+TF32_MATH = 3  # CUBLAS_TF32_TENSOR_OP_MATH
+
+
 class Cublas:
     """cuBLAS called by its C interface: the array library's own calls refuse to be recorded in a graph."""
 
+    allow_tf32: ClassVar[bool] = False
     WORKSPACE = 1 << 25  # bytes; cuBLAS would allocate while a graph is recorded, which is not allowed
 
     def __init__(self, xp: Any) -> None:
@@ -119,6 +123,7 @@ class Cublas:
         self._check(self.library.cublasCreate_v2(ctypes.byref(self.handle)))
         self.workspace = xp.empty(self.WORKSPACE, dtype="uint8")
         self.stream: int | None = None
+        self.tf32 = False  # what the handle is set to
         self.scalars = {
             "float32": [ctypes.c_float(v) for v in (0.0, 1.0)],
             "float64": [ctypes.c_double(v) for v in (0.0, 1.0)],
@@ -136,6 +141,9 @@ class Cublas:
             pointer = ctypes.c_void_p(self.workspace.data.ptr)
             self._check(self.library.cublasSetWorkspace_v2(self.handle, pointer, ctypes.c_size_t(self.WORKSPACE)))
             self.stream = stream
+        if self.tf32 != self.allow_tf32:
+            self._check(self.library.cublasSetMathMode(self.handle, TF32_MATH if self.allow_tf32 else 0))
+            self.tf32 = self.allow_tf32
         zero, one = self.scalars[dtype]
         call = self.library.cublasSgemm_v2 if dtype == "float32" else self.library.cublasDgemm_v2
         self._check(

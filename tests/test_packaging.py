@@ -76,7 +76,7 @@ def packaged(*suffixes: str) -> set[str]:
 def test_sdist_has_every_source_and_nothing_generated(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert packaged(".py", ".pyx", ".pxd", ".pyi", ".c", ".h", "py.typed") <= names
+    assert packaged(".py", ".pyx", ".pxd", ".pyi", ".c", ".h", ".cu", "py.typed") <= names
     assert {"tests/test_packaging.py", "Makefile", "LICENSE", "README.md", "setup.py"} <= names
     made = re.compile(r"\.(so|pyc)$|minigrad/\w+\.c$|/generated/|^build/|^\.venv/")
     assert [name for name in names if made.search(name)] == []
@@ -87,10 +87,11 @@ def test_wheel_has_what_runs_and_no_more(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = packaged(".py", ".pxd", ".pyi", "py.typed")
+    cuda = packaged(".cu")  # compiled where the GPU is
     assets = {name for name in packaged("") if name.startswith("minigrad/render/assets/")}
     compiled = {name for name in names if name.endswith((".so", ".pyd"))}
     assert {name.split(".")[0] for name in compiled} == {"minigrad/_core", "minigrad/_cpu"}
-    assert names - compiled == {n for n in sources if not n.startswith("minigrad/kernels/")} | assets
+    assert names - compiled == {n for n in sources if not n.startswith("minigrad/kernels/")} | assets | cuda
 
 
 @pytest.mark.slow
