@@ -621,7 +621,8 @@ def test_every_record_of_the_compiled_lane_has_a_kernel_on_the_gpu() -> None:
     compiled = {op.name for op in PAGE if op.compiled is not None}
     own = set(backend.DEVICES["cuda"].kernels)
     views = {"getitem"}  # CuPy's own views, without a copy
-    assert compiled - views - own == set()
+    cells = {"rnn_cell", "gru_cell", "lstm_cell"}  # one step alone runs op by op; a sequence is a layer's
+    assert compiled - views - cells - own == set()
     assert set(backend.DEVICES["cuda"].updates) == set(PAGE.updates)
 
 

@@ -528,7 +528,7 @@ class RecurrentLayers(Recurrent):
                     if states is not None:
                         operands += self._start(states, k * len(ways) + d, x.shape[axis] if ways[d] else -1, watched)
                     operands += [self._parameters[name] for name in names]
-                x, *ends = record.run(tuple(operands), dict(params))  # kernels leave there what their backward needs
+                x, *ends = record.run(tuple(operands), params)
                 if cells and last:
                     cs = ends.pop()
                 if watched:
