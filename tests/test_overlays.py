@@ -13,6 +13,7 @@ from minigrad.graph.immediate import immediate
 from minigrad.graph.view import View, past_stacks, roll, unroll, view_of
 from minigrad.op import PAGE, record
 from minigrad.render import render
+from minigrad.render.dot import to_dot
 from minigrad.render.layout import lay_out
 from minigrad.render.overlay import LEVELS, beside, flow_level
 
@@ -147,13 +148,13 @@ def test_a_decoder_goes_on_counting_and_a_layer_does_not():
             h = encode(mg.ones(1, 3) * float(t + 2), h)
             states.append(h)
         g = mg.zeros(1, 5)
-        for state in states:
+        for state in states[1:]:
             g = upper(state, g)
         for _ in range(2):
             h = decode(mg.ones(1, 2), h)
     view = view_of(tape)
     tanh = [n for n in view.nodes if n.op == "tanh"]
-    assert [n.step for n in tanh] == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert [n.step for n in tanh] == [0, 1, 2, 1, 2, 3, 4]
 
 
 def test_without_recurrence_there_are_no_steps():
@@ -312,8 +313,20 @@ def test_all_routes_by_time(tapes):
     # what leaves in step 2 passes nothing of the steps before
     one = lit(tape, "E -> weight_hh_l0 by time 2")
     assert one < lit(tape, "E -> weight_hh_l0 by time")
+    assert [t for t, _ in view_of(tape, highlight="E -> weight_hh_l0 by time 2", show=()).notes] == [2]
     times = {tape.nodes[t].time for _, t, _ in one}
     assert times == {None, 2}
+
+
+def test_routes_by_time_through_steps_that_were_found():
+    tape = loop()
+    view = view_of(tape, show=(), highlight="loss -> weight_hh by time")
+    assert [t for t, _ in view.notes] == [0, 1, 2, 3]
+    shares = [float(words.partition(" ")[0]) for _, words in view.notes]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    step = {n.id: n.step for n in view.nodes}
+    only = [e for e in view_of(tape, show=(), highlight="loss -> weight_hh by time 2").edges if e.lit]
+    assert {step[e.target] for e in only} == {None, 2, 3}
 
 
 def test_single_routes_ledgers_and_rows(tapes):
@@ -370,3 +383,11 @@ def test_captions_stand_in_the_frames():
     scene = lay_out(view_of(tape, notes=dict(enumerate(model.captions))))
     assert [[words.text for words in f.notes] for f in scene.frames] == [[c] for c in model.captions]
     assert models.build("adder", text="1+3", steps=3).captions == ("1 + 1 → 0", "0 + 1 → 0", "0 + 0 → 1")
+
+
+def test_dot_says_what_is_lit_and_cut(tapes):
+    lines = to_dot(view_of(tapes["rnn"], show=("gain",), highlight="h[1] -> h[0]")).splitlines()
+    lit_lines = [line for line in lines if "penwidth=3" in line]
+    assert len(lit_lines) == len(lit(tapes["rnn"], "h[1] -> h[0]")) == 3
+    assert all('label="×' in line for line in lit_lines)
+    assert to_dot(view_of(loop(cut=1))).count("arrowhead=tee") == 2

@@ -28,19 +28,20 @@ _CLAUSE = re.compile(r"\b(by|top|at|through|avoiding)\s+")
 _SYNTAX = 'write it like "loss -> weight_hh_l0 by time", or "h[3] -> h[0] top 2"'
 
 
-def lit_edges(tape: Any, what: Any) -> tuple[set[Key], dict[int, str]]:
+def lit_edges(tape: Any, what: Any, steps: Mapping[int, int] = {}) -> tuple[set[Key], dict[int, str]]:
     """Return the edges (source, target, argument) that a request lights, and what it writes into the frames of steps.
 
     Args:
         tape: the tape that saw the computation.
         what: words as above; a route, or several, of a path ledger; a path ledger: its listed routes, or if it is
             grouped all routes; a pair (path ledger, key of a group); a pair (time ledger, t), its row t.
+        steps: the steps of operations, by place on the tape, where no scope says them.
 
     Raises:
         UsageError: words that cannot be read, names that the tape does not have, no such route or group.
     """
     if isinstance(what, str):
-        return _asked(tape, what)
+        return _asked(tape, what, steps)
     if isinstance(what, Route):
         return _of_routes([what]), {}
     if isinstance(what, PathLedger):
@@ -58,7 +59,7 @@ def lit_edges(tape: Any, what: Any) -> tuple[set[Key], dict[int, str]]:
     )
 
 
-def _asked(tape: Any, text: str) -> tuple[set[Key], dict[int, str]]:
+def _asked(tape: Any, text: str, steps: Mapping[int, int]) -> tuple[set[Key], dict[int, str]]:
     head, *rest = _CLAUSE.split(text)
     ends = [end.strip() for end in head.split("->")]
     if len(ends) != 2 or not all(ends):
@@ -83,7 +84,7 @@ def _asked(tape: Any, text: str) -> tuple[set[Key], dict[int, str]]:
         _root(tape, ends[0]),
         ends[1],
         at=None if at is None else tuple(int(i) for i in at.split(",")),
-        by=by or None,
+        by=(lambda edge: steps.get(edge.target.id)) if by == "time" and steps else by or None,
         top=int(top),
         tape=tape,
         through=_names(given.get("through")),
@@ -92,11 +93,14 @@ def _asked(tape: Any, text: str) -> tuple[set[Key], dict[int, str]]:
     if not by:
         return _of_ledger(ledger)
     if not key:
-        return _of_ledger(ledger) if "top" not in given else (_of_routes(ledger.paths), _shares(ledger))
+        timed = by == "time"
+        if "top" in given:
+            return _of_routes(ledger.paths), _shares(ledger, timed=timed)
+        return _of_ledger(ledger, timed=timed)
     known = {str(k): k for k in ledger.groups}
     if key.strip("= ") not in known:
         raise UsageError(f"highlight: no routes have the {by} {key!r}; there are {', '.join(known)}")
-    return _of_ledger(ledger, known[key.strip("= ")])
+    return _of_ledger(ledger, known[key.strip("= ")], timed=by == "time")
 
 
 def _root(tape: Any, name: str) -> Any:
@@ -117,16 +121,16 @@ def _of_routes(routes: Iterable[Route]) -> set[Key]:
     return {(e.source.id, e.target.id, e.argument) for route in routes for e in route.edges}
 
 
-def _of_ledger(ledger: PathLedger, key: Any = EVERYTHING) -> tuple[set[Key], dict[int, str]]:
+def _of_ledger(ledger: PathLedger, key: Any = EVERYTHING, timed: bool | None = None) -> tuple[set[Key], dict[int, str]]:
     if key is EVERYTHING and not ledger.groups:
         return _of_routes(ledger.paths), {}
     keys = {(e.source.id, e.target.id, e.argument) for e in ledger.edges(key)}
-    return keys, _shares(ledger, key)
+    return keys, _shares(ledger, key, ledger.by == "time" if timed is None else timed)
 
 
-def _shares(ledger: PathLedger, only: Any = EVERYTHING) -> dict[int, str]:
+def _shares(ledger: PathLedger, only: Any = EVERYTHING, timed: bool = True) -> dict[int, str]:
     """Return, for a ledger by time, how much of the gradient leaves through each step."""
-    if ledger.by != "time":
+    if not timed:
         return {}
     return {
         t: f"{percent(group.share)} of ∂{ledger.of}/∂{ledger.wrt}"

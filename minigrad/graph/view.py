@@ -315,7 +315,9 @@ def view_of(
     if notes:
         view = replace(view, notes=tuple(sorted((int(t), str(words)) for t, words in notes.items())))
     if highlight is not None:
-        keys, said = lit_edges(tape, highlight)
+        announced = any(n.time is not None for n in nodes)
+        steps = {} if announced else {n.id: n.step for n in view.nodes if n.kind == "op" and n.step is not None}
+        keys, said = lit_edges(tape, highlight, steps)
         view = light(view, keys, said)
     if fold_with is not None:
         view = fold_with(view)

@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 from minigrad.errors import MissingExtraError
-from minigrad.graph.view import View, ViewEdge, ViewNode
-from minigrad.render.labels import edge_key, node_lines, node_style, node_title, step_title, symbols
+from minigrad.graph.view import SHOW, View, ViewEdge, ViewNode
+from minigrad.render.labels import edge_key, edge_text, node_lines, node_style, node_title, step_title, symbols
 from minigrad.render.theme import Theme, theme_named
 
 LONGEST = 16000
@@ -92,13 +92,17 @@ def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Theme) -> 
 def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Theme) -> str:
     source, target = by_id[e.source], by_id[e.target]
     attributes = [f"id={quote(edge_key(e, keys))}", f"class={quote(e.role)}"]
-    if e.local:
-        attributes.append(f"label={quote(e.local)}")
+    if text := edge_text(e, SHOW):
+        attributes.append(f"label={quote(text)}")
     if e.role in ("cell", "hidden"):
         attributes.append(f"color={quote(getattr(colours, e.role))}")
         attributes.append("penwidth=2.2" if e.role == "cell" else "style=dotted, penwidth=1.8")
     if e.role == "parameter":
         attributes.append(f"style=dashed, penwidth=0.7, color={quote(colours.rails[0])}")
+    if e.cut:
+        attributes.append("style=dashed, arrowhead=tee")
+    if e.lit:
+        attributes.append(f"color={quote(colours.lit)}, penwidth=3")
     if e.role == "parameter" or (source.step is None and target.step is not None and e.role == "data"):
         attributes.append("constraint=false")
     return f"{_name(keys[e.source])} -> {_name(keys[e.target])} [{', '.join(attributes)}];"

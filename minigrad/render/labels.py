@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter, parameter_letter
 
+_LONGEST_LOCAL = 30
+"""Longer derivatives, which only other programs write into a view, end in an ellipsis."""
+
 GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new", "candidate")
 """The order of the gates from left to right."""
 
@@ -28,6 +31,19 @@ def number(value: float) -> str:
 def pretty_local(text: str) -> str:
     """Return a derivative's text with the signs of print: y · (1 − y)."""
     return text.replace("**", "^").replace("*", "·").replace("-", "−")
+
+
+def edge_text(edge: ViewEdge, show: Sequence[str]) -> str:
+    """Return what stands on an edge: ∂⁺, how far it can stretch a gradient, and the gradient that it carries."""
+    said = []
+    if "local" in show and edge.local:
+        text = pretty_local(edge.local)
+        said.append(text if len(text) <= _LONGEST_LOCAL else text[: _LONGEST_LOCAL - 1] + "…")
+    if "gain" in show and edge.gain is not None:
+        said.append(f"×{number(edge.gain)}")
+    if "flow" in show and edge.contribution is not None:
+        said.append(f"δ {number(edge.contribution.norm)}")
+    return "  ".join(said)
 
 
 def shape_text(shape: Sequence[int]) -> str:

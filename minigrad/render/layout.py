@@ -20,12 +20,12 @@ from minigrad.render.labels import (
     band_of,
     counted,
     edge_key,
+    edge_text,
     gate_style,
     is_block,
     node_style,
     node_title,
     number,
-    pretty_local,
     shape_text,
     symbols,
 )
@@ -46,8 +46,6 @@ _HEADER = 20.0
 _HEAD = 15.0
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
-_LONGEST_LOCAL = 30
-"""Longer derivatives, which only other programs write into a view, end in an ellipsis."""
 _OVERLAID = (
     ("backward", "gradient, on its way back"),
     ("cut", "cut: no gradient passes"),
@@ -756,17 +754,8 @@ class _Builder:
         self.rail_reach[root] = max(self.rail_reach[root], x)
 
     def _local(self, k: int) -> str:
-        """What is printed on an edge: ∂⁺, how far it can stretch a gradient, and the gradient that it carries."""
-        e = self.edges[k]
-        said = []
-        if "local" in self.show and e.local:
-            text = pretty_local(e.local)
-            said.append(text if len(text) <= _LONGEST_LOCAL else text[: _LONGEST_LOCAL - 1] + "…")
-        if "gain" in self.show and e.gain is not None:
-            said.append(f"×{number(e.gain)}")
-        if "flow" in self.show and e.contribution is not None:
-            said.append(f"δ {number(e.contribution.norm)}")
-        return "  ".join(said)
+        """What is printed on an edge."""
+        return edge_text(self.edges[k], self.show)
 
     def _note(
         self, k: int, x: float, y: float, anchor: str = "start", turn: int = 0, together: Sequence[int] | None = None
