@@ -335,3 +335,12 @@ def test_folding_by_cell_keeps_what_it_is_told_to():
     kept = fold(view, "cell", keep=[gate])
     assert kept.node(gate) == view.node(gate)
     assert sum(n.kind == "fold" for n in kept.nodes) == 6
+
+
+def test_each_result_of_a_cell_has_its_wire():
+    lstm = mg.nn.LSTM(3, 5, num_layers=2)
+    with mg.Tape(detail="cells") as tape:
+        lstm(mg.randn(3, 2, 3))
+    text = render(tape, format="text").data
+    assert re.search(r"║ c⁰₀ +║ c¹₀ +┊ h⁰₀ +┊ h¹₀\n", text)
+    assert "as t = 1: x₂ h⁰₂ h¹₂" in text or "as t = 0: x₂ h⁰₂ h¹₂" in text

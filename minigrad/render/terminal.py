@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minigrad.graph.view import View, ViewEdge, ViewNode, columns, pretty
 from minigrad.render.labels import number, parameter_letter, shape_text, step_title, symbols
@@ -101,6 +101,7 @@ class _Writer:
         }
         self.order: list[int | str] = ["before", *view.steps, "after"]
         self.label = symbols(view)
+        self.layered = any("layer 1" in n.scope or (n.name or "").endswith("_l1") for n in view.nodes)
         self.name = self._names()
         self.formula: dict[int, tuple[str, int]] = {}
         self.rows: dict[int | str, list[tuple[int, _Row]]] = {}
@@ -118,7 +119,7 @@ class _Writer:
         return "".join(_ASCII.get(c, c) for c in text).encode("ascii", "backslashreplace").decode()
 
     def _names(self) -> dict[int, str]:
-        layered = any("layer 1" in n.scope or (n.name or "").endswith("_l1") for n in self.view.nodes)
+        layered = self.layered
         taken = Counter(n.name for n in self.view.nodes if n.name)
         out: dict[int, str] = {}
         for n in self.view.nodes:
@@ -141,7 +142,12 @@ class _Writer:
 
     def _refer(self, e: ViewEdge) -> str:
         source = self.by_id[e.source]
-        return (pretty(e.carries) or source.label) if source.kind == "fold" else self.formula[e.source][0]
+        if source.kind == "fold":
+            return pretty(e.carries) or source.label
+        if e.role == "cell" and source.kind == "op" and (source.name or "").startswith("h["):
+            # a whole cell is called by its first result, and this is its second
+            return _raised(replace(source, name="c" + (source.name or "")[1:]), self.layered)
+        return self.formula[e.source][0]
 
     # --- formulas -------------------------------------------------------------------------------------------
 
@@ -194,7 +200,7 @@ class _Writer:
         if len(words) > _MOST_ARGUMENTS:
             words = [*words[: _MOST_ARGUMENTS - 2], "…", words[-1]]
         called = n.label if n.label in "σΣΠ√ℒ" and not self.ascii else n.op
-        return f"{called}({', '.join(words)})", 3
+        return f"{called}({', '.join(words)})" if words else called, 3
 
     # --- lines ----------------------------------------------------------------------------------------------
 
