@@ -401,7 +401,7 @@ class LayerKernel:
             weights += [self.device.xp.ascontiguousarray(w) for w in part[states:]]
         return start, weights
 
-    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Kept | None:
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any], replay: bool = True) -> Kept | None:
         """Return y, the final states, the cells where they are wanted, and the plan for backward; None to decline."""
         s, time = self._shape(arrays, params)
         if s.dtype not in ("float32", "float64") or 0 in (s.steps, s.batch, s.inputs, s.hidden):
@@ -410,7 +410,7 @@ class LayerKernel:
         start, weights = self._split(arrays, s, params["states"])
         x = arrays[0].swapaxes(0, 1) if time else arrays[0]
         x = xp.ascontiguousarray(x).reshape(s.steps * s.batch, s.inputs)
-        plan, shelf = self._plan(s, start, weights)
+        plan, shelf = self._plan(s, start, weights) if replay else (Plan(self.device, s, start, weights), None)
         if plan.lengths is not None:
             plan.lengths[...] = xp.asarray(np.asarray(params["lengths"], dtype=np.int64))
         address, count = self.device.address, s.steps * s.batch
@@ -464,9 +464,12 @@ class LayerKernel:
         """Return the gradients of the wanted operands, None for the others; None alone to decline."""
         if node.reserve is None:
             return None
-        plan, shelf = node.reserve.plan, node.reserve.shelf
         x = data_of(node.operand(0))
-        time = 1 if node.params["batch_first"] and x.ndim == 3 else 0
+        return self.gradients(x, 1 if node.params["batch_first"] and x.ndim == 3 else 0, node.reserve, gs, wanted)
+
+    def gradients(self, x: Any, time: int, reserve: Reserve, gs: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+        """Run back through what forward kept; `time` is the axis of the steps in x."""
+        plan, shelf = reserve.plan, reserve.shelf
         plan.prepare_backward()
         ends = [g if g is None or x.ndim == 3 else g[:, None] for g in gs[1 : 1 + self.states]]
         gy, gcells = gs[0], gs[1 + self.states] if plan.cells is not None else None
@@ -532,6 +535,30 @@ class LayerKernel:
         return xp.concatenate([(way.d[..., k * h : (k + 1) * h] * way.c[place]).sum(axis=(0, 1)) for k, place in parts])
 
 
-def layer_kernels(device: Any) -> dict[str, LayerKernel]:
-    """Return the kernels of the layers' records by name."""
-    return {kind: LayerKernel(device, kind) for kind in GATES}
+class CellKernel:
+    """The kernel of `rnn_cell`, `gru_cell` or `lstm_cell`: a layer of one step."""
+
+    def __init__(self, layer: LayerKernel) -> None:
+        self.layer = layer
+
+    def forward(self, arrays: Sequence[Any], params: dict[str, Any]) -> Kept | None:
+        """Return the next states, and the plan for backward; None to decline."""
+        whole = {"states": True, "bidirectional": False, "batch_first": False, "lengths": None, **params}
+        kept = self.layer.forward([arrays[0][None], *arrays[1:]], whole, replay=False)
+        if kept is None:
+            return None
+        return Kept(tuple(state[0] for state in kept.value[1:]), kept.reserve)
+
+    def backward(self, node: Any, gs: Sequence[Any], wanted: Sequence[bool]) -> list[Any] | None:
+        """Return the gradients of the wanted operands, None for the others; None alone to decline."""
+        if node.reserve is None:
+            return None
+        ends = [None if g is None else g[None] for g in gs]
+        found = self.layer.gradients(data_of(node.operand(0))[None], 0, node.reserve, [None, *ends], wanted)
+        return [found[0] if found[0] is None else found[0][0], *found[1:]]
+
+
+def layer_kernels(device: Any) -> dict[str, LayerKernel | CellKernel]:
+    """Return the kernels of the records of layers and cells by name."""
+    layers = {kind: LayerKernel(device, kind) for kind in GATES}
+    return {**layers, **{f"{kind}_cell": CellKernel(layer) for kind, layer in layers.items()}}

@@ -275,6 +275,36 @@ def test_layers_on_the_device_run_these_kernels_and_copy_nothing(kind, options):
                 np.testing.assert_allclose(a.cpu().numpy(), b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("batch", [(N,), ()])
+def test_cells_on_the_device_are_layers_of_one_step(kind, batch):
+    def run(module, x, states):
+        for _ in range(2):
+            after = module(x, states if kind == "LSTM" else states[0])
+            states = list(after) if kind == "LSTM" else [after]
+        module.zero_grad()
+        sum((k + 1) * (s * s).sum() for k, s in enumerate(states)).backward()
+        return states
+
+    mg.manual_seed(2)
+    module = getattr(mg.nn, f"{kind}Cell")(I, H, dtype="float64")
+    x, states = numbers(*batch, I), [numbers(*batch, H, seed=k) for k in range(2)]
+    given = [mg.tensor(a, requires_grad=True) for a in (x, *states)]
+    ends = run(module, given[0], given[1:] if kind == "LSTM" else given[1:2])
+    used = given if kind == "LSTM" else given[:2]
+    wanted = [a.numpy() for a in (*ends, *[p.grad for p in module.parameters()], *[a.grad for a in used])]
+    with fake_cupy.pretended():
+        module.to("cuda")
+        moved = [mg.tensor(a).to("cuda").requires_grad_() for a in (x, *states)]
+        launches = len(fake_cupy.RawModule.launches)
+        ends = run(module, moved[0], moved[1:] if kind == "LSTM" else moved[1:2])
+        assert len(fake_cupy.RawModule.launches) == launches + 4, "two steps, each forward and backward"
+        used = moved if kind == "LSTM" else moved[:2]
+        found = [a.cpu().numpy() for a in (*ends, *[p.grad for p in module.parameters()], *[a.grad for a in used])]
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
 def test_higher_derivatives_on_the_device_take_the_equations():
     module = mg.nn.LSTM(2, 3, dtype="float64")
     x, v = numbers(3, 1, 2), numbers(3, 1, 2, seed=1)
