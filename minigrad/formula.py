@@ -960,7 +960,7 @@ class _MathML(_Printer):
     def cases(self, test: Expr, chosen: Expr, other: Expr) -> str:
         test = test if isinstance(test, Compare) else Compare("!=", test, Number(0))
         rows = (
-            (self.print(chosen), f"<mtext>if </mtext>{self.print(test)}"),
+            (self.print(chosen), f"<mtext>if&#xA0;</mtext>{self.print(test)}"),
             (self.print(other), "<mtext>otherwise</mtext>"),
         )
         table = _element("mtable", *(_element("mtr", *(_element("mtd", cell) for cell in row)) for row in rows))

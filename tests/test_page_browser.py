@@ -276,6 +276,13 @@ def test_keys(opened):
         assert page.at() == mark
     scale = "document.querySelector('svg.mg').getScreenCTM().a"
     before = page.js(f"return {scale}")
+    view = "return document.querySelector('svg.mg').getAttribute('viewBox').split(' ').map(Number)"
+    still = page.js(view)
+    page.js(
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', shiftKey: true, bubbles: true}))"
+    )
+    assert page.js(view)[0] == pytest.approx(still[0] + 80 / before, abs=0.1)
+    assert page.at() == ""
     page.press("+")
     assert page.js(f"return {scale}") == pytest.approx(1.25 * before, rel=1e-4)
     page.press("-")

@@ -281,6 +281,9 @@ MATHS = {
 }
 
 
+IF = "if\u00a0"
+
+
 def python_from_mathml(markup: str) -> str:
     """Read MathML back, by the meaning of its elements alone."""
 
@@ -299,7 +302,7 @@ def python_from_mathml(markup: str) -> str:
                 return f"sqrt({''.join(parts)})"
             case "mtable":
                 (chosen, test), (other, _) = ([read(cell) for cell in row] for row in e)
-                return f"where({test.removeprefix('if ')}, {chosen}, {other})"
+                return f"where({test.removeprefix(IF)}, {chosen}, {other})"
             case "mtext":
                 return e.text
             case "msub":

@@ -105,9 +105,17 @@ function arrange() {
   }
   const folded = groups.filter((g) => g.folded);
   const covered = (x, y) => folded.some((g) => within({ ...g.box, y: g.box.y + 24, h: g.box.h - 24 }, { x, y }));
-  for (const text of svg.querySelectorAll(".frames > text")) {
-    const edge = Number(kept(text.previousElementSibling, "x"));
-    moveBy(text, across(edge) - edge);
+  let edge = 0, narrow = false, title = null;
+  for (const part of svg.querySelectorAll(".frames > *")) {
+    if (part.localName === "rect") {
+      edge = Number(kept(part, "x"));
+      narrow = folded.some((g) => g.squeezed && g.box.x === edge);
+      title = null;
+      continue;
+    }
+    title ??= part; // what else is written into a frame has no room in a narrow one
+    part.classList.toggle("away", narrow && part !== title);
+    moveBy(part, across(edge) - edge);
   }
   for (const text of svg.querySelectorAll(".words > text, .words > rect")) {
     const x = Number(kept(text, "x")), y = Number(kept(text, "y"));

@@ -51,6 +51,12 @@ function placeOf(n) {
   const p = middleOf(n);
   return { x: across(p.x), y: p.y };
 }
+// Move by pixels of the screen.
+function pan(right, down) {
+  sight.x += right / sight.scale;
+  sight.y += down / sight.scale;
+  settle();
+}
 // Bring a node into sight, with a margin, and without moving more than that takes.
 function reveal(n) {
   if (!standIn(n)) return;
@@ -80,10 +86,8 @@ let moved = 0;
 function takeHold() {
   picture.addEventListener("wheel", (event) => {
     event.preventDefault();
-    if (event.shiftKey) {
-      sight.x += (event.deltaY || event.deltaX) / sight.scale;
-      settle();
-    } else zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.008 : 0.0015)), pointAt(event.clientX, event.clientY));
+    if (event.shiftKey) pan(event.deltaY || event.deltaX, 0);
+    else zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.008 : 0.0015)), pointAt(event.clientX, event.clientY));
   }, { passive: false });
   picture.addEventListener("pointerdown", (event) => {
     if (!fingers.size) moved = 0;

@@ -14,6 +14,7 @@ function onNode(n) {
     }
   };
   onPress(n.mark, pick);
+  n.mark.addEventListener("focus", () => { if (n.mark.matches(":focus-visible")) reveal(n); });
   n.mark.addEventListener("pointermove", (event) => {
     const said = (label, numbers, summary) => (numbers ? `${numbers.length > 1 ? "‖" + label + "‖" : label} ${figure(stands(numbers))}`
       : summary ? `‖${label}‖ ${figure(Number(summary.norm))}` : null);
@@ -54,7 +55,11 @@ const keys = {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("select, input[type=range]")) return;
   if (event.key === " " && event.target.matches?.("button, input")) return;
-  if (Object.hasOwn(keys, event.key)) {
+  const [x, y] = (event.shiftKey && { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key]) || [0, 0];
+  if (x || y) {
+    event.preventDefault();
+    pan(x * 80, y * 80);
+  } else if (Object.hasOwn(keys, event.key)) {
     event.preventDefault();
     if (event.key !== " ") pause();
     actions[keys[event.key]]();
