@@ -1346,7 +1346,13 @@ class Opened:
             return self._shown.get(key_of(t), t)
         if id(t.node) not in self._graph:
             return t
-        return moved(t, self._graph[id(t.node)][t.out])
+        same = moved(t, self._graph[id(t.node)][t.out])
+        inside = self._made.get(key_of(same))
+        if inside is not None and t.name:      # the caller's name goes before the unit's
+            for out in inside.outputs:
+                if key_of(out) == key_of(same):
+                    out.name = t.name
+        return same
 
     def node(self, node):
         """Return the copy of a node of the tape that was given; of a composed one, that of its first result."""

@@ -695,6 +695,35 @@ def test_opening_leaves_the_graph_as_it_is():
     assert "lstm" in {n.op for n in mg.Tape.from_graph(loss).nodes}  # freed: there is nothing to open
 
 
+def test_opening_keeps_the_names_that_callers_gave():
+    net, x, _, _ = model_and_loss()
+    out, _ = net(x)
+    out.name = "mine"
+    ledger = mg.explain.paths(out, x, at=((1, 0, 0), (0, 0, 0)), top=1)
+    assert str(ledger).startswith("∂mine/∂x")
+
+
+def test_opening_a_graph_whose_parameters_were_changed_is_refused():
+    net, _, loss, _ = model_and_loss()
+    with mg.no_grad():
+        net.weight_hh_l1.mul_(2.0)
+    with pytest.raises(GraphError, match="lstm in layer 1: its operand 'weight_hh'"):
+        mg.Tape.from_graph(loss)
+
+
+@pytest.mark.parametrize("detail", ["layers", "cells"])
+def test_tapes_of_what_needs_no_gradient_are_opened(detail):
+    net = nn.GRU(I, H, num_layers=2)
+    x = mg.tensor(numbers(T, N, I, dtype="float32"))
+    with mg.no_grad(), mg.Tape(detail=detail) as tape:
+        loss = net(x)[0].sum()
+    opened = _core.Opened([loss], tape)
+    assert {n.op for n in tape.nodes} & (LAYERS_NAMED | CELLS_NAMED)
+    assert not {n.op for n in opened.tape.nodes} & (LAYERS_NAMED | CELLS_NAMED)
+    assert opened.tape.of(opened.tensor(loss)).op == "sum"
+    assert f"n[{T - 1}]" in {n.name for n in opened.tape.nodes}
+
+
 def test_nothing_is_copied_where_nothing_is_composed():
     x = mg.tensor(numbers(3), requires_grad=True)
     with mg.Tape() as tape:
