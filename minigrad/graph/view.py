@@ -274,7 +274,11 @@ def view_of(
     position = {node.id: i for i, node in enumerate(recorded)}
     consumers = Counter(parent.id for node in recorded for parent in node.inputs)
     nodes = []
+    dtypes: dict[Any, str] = {}  # NumPy takes ten microseconds to spell one
     for node in recorded:
+        kind = getattr(node.value, "dtype", None)
+        if kind is None or kind not in dtypes:
+            dtypes[kind] = str(node.dtype)
         scope = tuple(part for part in (node.scope or "").split("/") if part)
         nodes.append(
             ViewNode(
@@ -288,7 +292,7 @@ def view_of(
                 step=node.time if node.kind == "op" else None,
                 gate=_gate(scope) if node.kind == "op" else None,  # a leaf lies where it was first used
                 shape=tuple(int(n) for n in node.shape),
-                dtype=str(node.dtype),
+                dtype=dtypes[kind],
                 equation=node.equation or "",
                 params={str(k): _plain(v) for k, v in (node.params or {}).items()},
                 requires_grad=bool(node.requires_grad),
