@@ -7,7 +7,9 @@ cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport NAN
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from ._core cimport Kernel, Lane, Node, operand_dims
@@ -110,6 +112,9 @@ cdef extern from "cpu.h":
                       double *, ptrdiff_t, int) noexcept nogil
         const mg_update *updates
         double (*sum_squares[2])(const char *, ptrdiff_t) noexcept nogil
+        void (*cross_entropy[2])(ptrdiff_t, ptrdiff_t, const char *, const int64_t *, int64_t, char *) noexcept nogil
+        void (*cross_entropy_gradient[2])(ptrdiff_t, ptrdiff_t, const char *, const int64_t *, int64_t, const char *,
+                                          ptrdiff_t, double, char *) noexcept nogil
         mg_recurrent_size recurrent_reserve[2]
         mg_recurrent_run recurrent_forward[2]
         mg_recurrent_run recurrent_backward[2]
@@ -819,6 +824,165 @@ cdef class AffineKernel(Kernel):
         return 1
 
 
+# --- rows that integers choose --------------------------------------------------------------------
+
+cdef bint are_rows(PyObject *numbers, ptrdiff_t rows, bint but, int64_t ignored) noexcept:
+    """Whether this is a packed array of int64 in 0 to rows - 1 (or, with `but`, one other number)."""
+    cdef const int64_t *at
+    cdef ptrdiff_t i
+    cdef cnp.ndarray index
+    if numbers == NULL or type(<object> numbers) is not np_ndarray:
+        return False
+    index = <cnp.ndarray> numbers
+    if cnp.PyArray_TYPE(index) != cnp.NPY_INT64 or not is_packed(index) or not cnp.PyArray_ISBEHAVED_RO(index):
+        return False
+    at = <const int64_t *> cnp.PyArray_DATA(index)
+    for i in range(cnp.PyArray_SIZE(index)):
+        if (at[i] < 0 or at[i] >= rows) and not (but and at[i] == ignored):
+            return False
+    return True
+
+
+@cython.final
+cdef class CrossEntropyKernel(Kernel):
+    """Losses of packed rows of logits without class weights; everything else is left to the page."""
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef cnp.ndarray x = <cnp.ndarray> xs[0], target = <cnp.ndarray> xs[1], losses, out
+        cdef int kind = precision(x)
+        cdef int64_t ignored = params["ignore_index"]
+        cdef ptrdiff_t rows, classes, i, number = 0
+        cdef double total = 0
+        if (kind < 0 or cnp.PyArray_NDIM(x) != 2 or not is_packed(x) or params["weight"] is not None
+                or not are_rows(xs[1], cnp.PyArray_DIM(x, 1), True, ignored) or cnp.PyArray_NDIM(target) != 1
+                or cnp.PyArray_DIM(target, 0) != cnp.PyArray_DIM(x, 0)):
+            return None
+        rows, classes = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
+        losses = empty(1, cnp.PyArray_DIMS(target), x)
+        with nogil:
+            kernels.cross_entropy[kind](rows, classes, <char *> cnp.PyArray_DATA(x),
+                                        <const int64_t *> cnp.PyArray_DATA(target), ignored,
+                                        <char *> cnp.PyArray_DATA(losses))
+        if params["reduction"] == "none":
+            return losses
+        for i in range(rows):
+            total += (<float *> cnp.PyArray_DATA(losses))[i] if kind == 0 else (<double *> cnp.PyArray_DATA(losses))[i]
+        if params["reduction"] == "mean":
+            number = counted(target, ignored)
+            total = total / number if number else NAN
+        out = empty(0, NULL, x)
+        place_number(total, kind, <double *> cnp.PyArray_DATA(out))
+        return out
+
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
+        cdef cnp.ndarray x, target, g, out
+        cdef object params = <object> node.params
+        cdef int64_t ignored = params["ignore_index"]
+        cdef ptrdiff_t step
+        cdef double scale = 1
+        cdef int kind
+        if targets[0] == NULL or params["weight"] is not None or saved[0] == NULL:
+            return 0
+        if type(<object> gs[0]) is not np_ndarray or type(<object> saved[0]) is not np_ndarray:
+            return 0
+        x, g = <cnp.ndarray> saved[0], <cnp.ndarray> gs[0]
+        kind = precision(x)
+        if (kind < 0 or precision(g) != kind or not is_packed(x) or cnp.PyArray_NDIM(x) != 2
+                or not are_rows(saved[1], cnp.PyArray_DIM(x, 1), True, ignored)):
+            return 0
+        target = <cnp.ndarray> saved[1]
+        step = cnp.PyArray_STRIDE(g, 0) // cnp.PyArray_ITEMSIZE(g) if cnp.PyArray_NDIM(g) else 0
+        if params["reduction"] == "mean":
+            scale = 1.0 / max(counted(target, ignored), 1)
+        out = empty_like(x)
+        with nogil:
+            kernels.cross_entropy_gradient[kind](
+                cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), <char *> cnp.PyArray_DATA(x),
+                <const int64_t *> cnp.PyArray_DATA(target), ignored, <char *> cnp.PyArray_DATA(g), step, scale,
+                <char *> cnp.PyArray_DATA(out))
+        return deliver(targets[0], out, kind)
+
+
+cdef ptrdiff_t counted(cnp.ndarray target, int64_t ignored) noexcept:
+    """How many targets count."""
+    cdef const int64_t *at = <const int64_t *> cnp.PyArray_DATA(target)
+    cdef ptrdiff_t i, number = 0
+    for i in range(cnp.PyArray_SIZE(target)):
+        number += at[i] != ignored
+    return number
+
+
+cdef int deliver(PyObject **slot, cnp.ndarray value, int kind) except -1:
+    """Give a slot a new packed array that nobody else holds, or add it to what is there."""
+    cdef cnp.ndarray out
+    cdef int accumulate
+    cdef char *p[2]
+    cdef ptrdiff_t s[2]
+    if slot[0] == NULL:
+        fill(slot, value)
+        return 1
+    out = target_for(slot, cnp.PyArray_NDIM(value), cnp.PyArray_DIMS(value), value, False, &accumulate)
+    p[0], p[1] = <char *> cnp.PyArray_DATA(value), <char *> cnp.PyArray_DATA(out)
+    s[0] = s[1] = 1
+    run_flat(kernels.copy[kind], p, s, cnp.PyArray_SIZE(value), accumulate)
+    return 1
+
+
+@cython.final
+cdef class EmbeddingKernel(Kernel):
+    """Rows of a packed matrix; backward adds rows of the cotangent into the matrix's own slot."""
+
+    cdef object forward(self, PyObject **xs, int n, object params):
+        cdef cnp.ndarray weight = <cnp.ndarray> xs[0], index = <cnp.ndarray> xs[1], out
+        cdef int kind = precision(weight), d, axes
+        cdef ptrdiff_t dims[MG_MAX_DIMS]
+        if (kind < 0 or cnp.PyArray_NDIM(weight) != 2 or not is_packed(weight)
+                or not are_rows(xs[1], cnp.PyArray_DIM(weight, 0), False, 0)):
+            return None
+        axes = cnp.PyArray_NDIM(index)
+        if axes + 1 > cnp.NPY_MAXDIMS:
+            return None
+        for d in range(axes):
+            dims[d] = cnp.PyArray_DIM(index, d)
+        dims[axes] = cnp.PyArray_DIM(weight, 1)
+        out = empty(axes + 1, <cnp.npy_intp *> dims, weight)
+        move_rows(kind, index, cnp.PyArray_DIM(weight, 1), <char *> cnp.PyArray_DATA(weight),
+                  <char *> cnp.PyArray_DATA(out), False)
+        return out
+
+    cdef int backward(self, Node node, PyObject **saved, PyObject **gs, PyObject ***targets) except -1:
+        cdef cnp.ndarray g, out
+        cdef Py_ssize_t *dims
+        cdef int kind, accumulate
+        if targets[0] == NULL or type(<object> gs[0]) is not np_ndarray:
+            return 0
+        g = <cnp.ndarray> gs[0]
+        kind = precision(g)
+        if kind < 0 or operand_dims(node, 0, &dims) != 2 or not are_rows(saved[1], dims[0], False, 0):
+            return 0
+        if not is_packed(g):
+            g = cnp.PyArray_GETCONTIGUOUS(g)
+        out = target_for(targets[0], 2, <cnp.npy_intp *> dims, g, True, &accumulate)
+        move_rows(kind, <cnp.ndarray> saved[1], dims[1], <char *> cnp.PyArray_DATA(out), <char *> cnp.PyArray_DATA(g),
+                  True)
+        return 1
+
+
+cdef void move_rows(int kind, cnp.ndarray index, ptrdiff_t length, char *table, char *rows, bint add) noexcept:
+    """Copy rows of a table into rows one after the other, or (with `add`) add these to those."""
+    cdef const int64_t *at = <const int64_t *> cnp.PyArray_DATA(index)
+    cdef ptrdiff_t i, n = cnp.PyArray_SIZE(index), size = length * (4 if kind == 0 else 8)
+    cdef char *p[2]
+    cdef ptrdiff_t s[2]
+    s[0] = s[1] = 1
+    with nogil:
+        for i in range(n):
+            p[0], p[1] = table + at[i] * size, rows + i * size
+            if add:
+                p[0], p[1] = p[1], p[0]
+            kernels.copy[kind](p, s, length, add)
+
+
 @cython.final
 cdef class GetitemKernel(Kernel):
     """Integers and slices: a view forward; backward adds into the operand's own slot, so T slices cost T, not T²."""
@@ -1361,7 +1525,8 @@ def connect(page):
             kernel.params = tuple(op.params)
             op.compiled = kernel
         e += 1
-    for name, kind in (("matmul", MatmulKernel), ("affine", AffineKernel), ("getitem", GetitemKernel)):
+    for name, kind in (("matmul", MatmulKernel), ("affine", AffineKernel), ("getitem", GetitemKernel),
+                       ("cross_entropy", CrossEntropyKernel), ("embedding", EmbeddingKernel)):
         op = page.records.get(name)
         if op is not None:
             op.compiled = kind()

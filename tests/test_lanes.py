@@ -1,11 +1,14 @@
 """The compiled lane and the array lane give the same numbers, on the samples and on random shapes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from ops_checks import LANES, differences, lane, lane_errors, random_graph
+from ops_checks import LANES, differences, lane, lane_errors, random_graph, scaled
 from ops_samples import ELEMENTWISE, Sample, sample, samples, with_shapes
 
 import minigrad as mg
@@ -130,3 +133,70 @@ def test_products_of_views(case: int, moving: str, dtype: str) -> None:
             found.append([y.numpy(), *(x.grad.numpy() for x in xs if x.requires_grad)])
     for compiled, array in zip(*found, strict=True):
         assert not differences(name, compiled, array, 1e-12 if dtype == "float64" else 1e-5)
+
+
+def compare_lanes(name: str, make: Callable[[], tuple[mg.Tensor, ...]], dtype: str) -> None:
+    """Demand of the compiled lane what the array lane computes; `make` returns a result and leaves."""
+    found = []
+    for one in LANES:
+        with lane(one), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            y, *leaves = make()
+            y.backward(mg.tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)))
+            found.append([y.numpy(), *(x.grad.numpy() for x in leaves if x.grad is not None)])
+    for compiled, array in zip(*found, strict=True):
+        assert not differences(name, compiled, array, scaled(1e-12 if dtype == "float64" else 1e-5, array))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("classes", [1, 2, 7, 16, 17, 31, 97])
+def test_cross_entropy_of_rows(classes: int, reduction: str, dtype: str) -> None:
+    rng = np.random.default_rng(classes)
+    logits = (20 * rng.normal(size=(13, classes))).astype(dtype)
+    target = rng.integers(0, classes, 13)
+    target[[2, 5]] = 101  # the number to be ignored
+    weight = rng.uniform(0.5, 2.0, classes)
+
+    def loss(options: dict[str, Any]) -> Callable[[], tuple[mg.Tensor, ...]]:
+        def make() -> tuple[mg.Tensor, ...]:
+            x = mg.tensor(logits, requires_grad=True)
+            twice = mg.losses.cross_entropy(x, mg.tensor(target), ignore_index=101, reduction=reduction, **options)
+            return twice + mg.losses.cross_entropy(x, mg.tensor(target), ignore_index=101, reduction=reduction), x
+
+        return make
+
+    compare_lanes("cross_entropy", loss({}), dtype)
+    compare_lanes("cross_entropy", loss({"weight": weight}), dtype)
+    target[:] = 101
+    compare_lanes("cross_entropy", loss({}), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_of_what_is_not_finite(dtype: str) -> None:
+    logits = np.linspace(-3.0, 3.0, 5 * 19).reshape(5, 19).astype(dtype)
+    logits[0, 18], logits[1, 3], logits[2, 4], logits[3] = np.nan, np.inf, -np.inf, -np.inf
+
+    def make() -> tuple[mg.Tensor, ...]:
+        x = mg.tensor(logits, requires_grad=True)
+        return mg.losses.cross_entropy(x, mg.tensor([1, 3, 2, 5, 18]), reduction="none"), x
+
+    compare_lanes("cross_entropy", make, dtype)
+
+
+def test_targets_outside_of_the_classes() -> None:
+    for target in ([0, 3], [-1, 2], [0, -100000]):
+        with pytest.raises(IndexError, match="none of the classes"):
+            mg.losses.cross_entropy(mg.zeros(2, 3), mg.tensor(target))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (13,), (5, 7)])
+def test_embedding_adds_rows_that_are_named_twice(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    rows, index = rng.normal(size=(5, 17)).astype(dtype), rng.integers(0, 5, shape)
+
+    def make() -> tuple[mg.Tensor, ...]:
+        weight = mg.tensor(rows, requires_grad=True)
+        return mg.embedding(weight, mg.tensor(index)) * mg.embedding(weight, mg.tensor(index // 2)), weight
+
+    compare_lanes("embedding", make, dtype)

@@ -3,6 +3,7 @@
 #define MG_CPU_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "recurrent.h"
 
@@ -46,6 +47,11 @@ typedef struct {
     double (*sum_squares[2])(const char *x, ptrdiff_t n);
     mg_recurrent_size recurrent_reserve[2];
     mg_recurrent_run recurrent_forward[2], recurrent_backward[2];
+    /* see loss.h */
+    void (*cross_entropy[2])(ptrdiff_t rows, ptrdiff_t classes, const char *x, const int64_t *target, int64_t ignored,
+                             char *losses);
+    void (*cross_entropy_gradient[2])(ptrdiff_t rows, ptrdiff_t classes, const char *x, const int64_t *target,
+                                      int64_t ignored, const char *g, ptrdiff_t step, double scale, char *dx);
 } mg_kernels;
 
 /* One for each instruction set. */
