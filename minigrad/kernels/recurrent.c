@@ -27,8 +27,9 @@ typedef struct {
 } mg_reserve_head;
 
 enum { MG_HEAD_BYTES = 64 };
-/* Chunks: enough rows for a product that pays, few enough for their gates to stay in cache. */
-enum { MG_CHUNK_BYTES = 1 << 19, MG_CHUNK_ROWS = 192 };
+/* Chunks: as many rows as have gates that stay in cache; if those are too few for a product that pays, so many that packing
+ * the weights for it is nothing. */
+enum { MG_CHUNK_BYTES = 1 << 19, MG_CHUNK_ROWS = 192, MG_CHUNK_MOST = 512 };
 /* Tasks: multiplications that are worth a thread, and rows that still fill a block. */
 enum { MG_TASK_WORK = 1000000, MG_SLICE_ROWS = 4 };
 

@@ -21,7 +21,8 @@
 #define mg_panels_size MG_NAME(mg_panels_size)
 #define mg_panels_pack MG_NAME(mg_panels_pack)
 #define mg_panels_run MG_NAME(mg_panels_run)
-#define mg_next MG_NAME(mg_next)
+#define mg_panels_of MG_NAME(mg_panels_of)
+#define mg_panels_begin MG_NAME(mg_panels_begin)
 #define mg_sizes MG_NAME(mg_sizes)
 #define mg_sizes_of MG_NAME(mg_sizes_of)
 #define mg_distance MG_NAME(mg_distance)
@@ -72,68 +73,76 @@
 
 typedef struct {
     ptrdiff_t columns, depth;
-    int gates, most; /* vectors of columns in a panel */
+    int gates;
+    ptrdiff_t count, each, more; /* panels, and vectors of columns in each; the first `more` have one more */
     T *data;
 } mg_panels;
 
-MG_INLINE ptrdiff_t mg_panels_size(const mg_panels *p)
+/* As few panels as hold all vectors, none much smaller than the others. */
+MG_INLINE mg_panels mg_panels_of(ptrdiff_t columns, ptrdiff_t depth, int gates)
 {
-    return (p->columns + W - 1) / W * W * p->gates * p->depth;
+    const ptrdiff_t vectors = (columns + W - 1) / W, most = gates == 1 ? MG_PANEL_VECS : 1;
+    const ptrdiff_t count = (vectors + most - 1) / most;
+    return (mg_panels){columns, depth, gates, count, count ? vectors / count : 0, count ? vectors % count : 0, NULL};
 }
 
-/* How many of `left` things come next, if `most` fit: no tiny remainders. */
-MG_INLINE ptrdiff_t mg_next(ptrdiff_t left, ptrdiff_t most)
+MG_INLINE ptrdiff_t mg_panels_size(const mg_panels *p)
 {
-    return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
+    return (p->count * p->each + p->more) * W * p->gates * p->depth;
+}
+
+/* First vector of columns of a panel. */
+MG_INLINE ptrdiff_t mg_panels_begin(const mg_panels *p, ptrdiff_t panel)
+{
+    return panel * p->each + (panel < p->more ? panel : p->more);
 }
 
 /* transposed: the matrix is [gates * columns, depth], else [depth, columns]. */
 MG_APART void mg_panels_pack(const mg_panels *p, const T *matrix, int transposed)
 {
-    T *to = p->data;
-    for (ptrdiff_t u = 0; u < p->columns;) {
-        const ptrdiff_t vecs = mg_next((p->columns - u + W - 1) / W, p->most), width = vecs * p->gates * W;
-        for (ptrdiff_t v = 0; v < vecs; v++, u += W)
-            for (int g = 0; g < p->gates; g++) {
-                T *vector = to + (v * p->gates + g) * W;
+    for (ptrdiff_t k = 0; k < p->count; k++) {
+        const ptrdiff_t begin = mg_panels_begin(p, k), vecs = mg_panels_begin(p, k + 1) - begin;
+        T *vector = p->data + begin * p->gates * W * p->depth;
+        for (ptrdiff_t v = 0; v < vecs; v++)
+            for (int g = 0; g < p->gates; g++, vector += W) {
+                const ptrdiff_t u = (begin + v) * W;
                 if (transposed)
                     mg_pack_rows(matrix + (g * p->columns + u) * p->depth, p->depth, p->columns - u, p->depth, vector,
-                                 width);
+                                 vecs * p->gates * W);
                 else
-                    mg_pack_columns(matrix + u, p->columns, p->columns - u, p->depth, vector, width);
+                    mg_pack_columns(matrix + u, p->columns, p->columns - u, p->depth, vector, vecs * W);
             }
-        to += width * p->depth;
     }
 }
 
 /* Run a cell on every unit of every row: a[rows, depth] times the panels. a == NULL: the products are zero, as they are
- * where no row of a block lives at time t. */
-MG_APART void mg_panels_run(const mg_panels *p, mg_cell cell, const void *step, ptrdiff_t rows, const T *a, ptrdiff_t lda,
-                            const ptrdiff_t *lengths, ptrdiff_t t)
+ * where no row of a block lives at time t. Steps go through the panels to and fro, so each finds in cache what the one
+ * before it used last. */
+MG_APART void mg_panels_run(const mg_panels *p, int fro, mg_cell cell, const void *step, ptrdiff_t rows, const T *a,
+                            ptrdiff_t lda, const ptrdiff_t *lengths, ptrdiff_t t)
 {
     T tile[MG_PANEL_ROWS * MG_PANEL_VECS * W] __attribute__((aligned(64)));
-    const T *panel = p->data;
-    for (ptrdiff_t u = 0; u < p->columns;) {
-        const ptrdiff_t vecs = mg_next((p->columns - u + W - 1) / W, p->most), all = vecs * p->gates, width = all * W;
-        const int most = mg_panel_rows((int)all);
+    for (ptrdiff_t i = 0; i < p->count; i++) {
+        const ptrdiff_t k = fro ? p->count - 1 - i : i, begin = mg_panels_begin(p, k);
+        const int vecs = (int)(mg_panels_begin(p, k + 1) - begin), all = vecs * p->gates, most = mg_panel_rows(all);
+        const T *panel = p->data + begin * p->gates * W * p->depth;
         for (ptrdiff_t row = 0; row < rows;) {
-            const ptrdiff_t n = mg_next(rows - row, most);
+            const ptrdiff_t left = rows - row;
+            const int n = (int)(left <= most ? left : left < 2 * most ? (left + 1) / 2 : most);
             int lives = a != NULL;
             if (lives && lengths) {
                 lives = 0;
-                for (ptrdiff_t i = row; i < row + n; i++)
-                    lives |= t < lengths[i];
+                for (ptrdiff_t r = row; r < row + n; r++)
+                    lives |= t < lengths[r];
             }
             if (lives)
                 mg_panel_products[all - 1][n - 1](p->depth, a + row * lda, lda, panel, tile);
             else
-                memset(tile, 0, (size_t)(n * width) * sizeof(T));
-            for (ptrdiff_t v = 0; v < vecs; v++)
-                cell(step, u + v * W, row, (int)n, tile + v * p->gates * W, width);
+                memset(tile, 0, (size_t)(n * all * W) * sizeof(T));
+            for (int v = 0; v < vecs; v++)
+                cell(step, (begin + v) * W, row, n, tile + v * p->gates * W, all * W);
             row += n;
         }
-        u += vecs * W;
-        panel += width * p->depth;
     }
 }
 
@@ -173,7 +182,7 @@ MG_INLINE ptrdiff_t mg_chunk(ptrdiff_t steps, ptrdiff_t rows, ptrdiff_t distance
         return steps;
     ptrdiff_t most = MG_CHUNK_BYTES / (ptrdiff_t)sizeof(T) / distance;
     if (most < MG_CHUNK_ROWS)
-        most = MG_CHUNK_ROWS;
+        most = MG_CHUNK_MOST;
     const ptrdiff_t chunk = (most + rows - 1) / rows;
     return chunk < steps ? chunk : steps;
 }
@@ -246,14 +255,15 @@ MG_INLINE void mg_weights_place(mg_weights *w, const mg_layer *l, const mg_direc
                                 int backward)
 {
     const mg_sizes z = mg_sizes_of(l);
+    const ptrdiff_t n = l->hidden, out = l->output;
     const struct {
         mg_panels *at, is;
         int wanted;
     } all[] = {
-        {&w->state, {l->hidden, l->output, z.gates, z.gates == 1 ? MG_PANEL_VECS : 1, NULL}, forward},
-        {&w->project, {l->output, l->hidden, 1, MG_PANEL_VECS, NULL}, forward && way->w_hr},
-        {&w->back, {l->output, z.gates * l->hidden, 1, MG_PANEL_VECS, NULL}, backward},
-        {&w->unproject, {l->hidden, l->output, 1, MG_PANEL_VECS, NULL}, backward && way->w_hr},
+        {&w->state, mg_panels_of(n, out, z.gates), forward},
+        {&w->project, mg_panels_of(out, n, 1), forward && way->w_hr},
+        {&w->back, mg_panels_of(out, z.gates * n, 1), backward},
+        {&w->unproject, mg_panels_of(n, out, 1), backward && way->w_hr},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].wanted) {
@@ -444,11 +454,11 @@ MG_APART void mg_forward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, co
             inner.h_in = inner.h_out = room->unprojected;
             inner.h_n = p->z.c_n;
             inner.y = NULL;
-            mg_panels_run(&w->state, mg_forward_cells[l->cell], &inner, p->rows, h[0], p->z.h_n, p->lengths, t);
-            mg_panels_run(&w->project, MG_NAME(mg_cell_output_forward), &output, p->rows, room->unprojected, p->z.c_n,
+            mg_panels_run(&w->state, t & 1, mg_forward_cells[l->cell], &inner, p->rows, h[0], p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->project, t & 1, MG_NAME(mg_cell_output_forward), &output, p->rows, room->unprojected, p->z.c_n,
                           p->lengths, t);
         } else {
-            mg_panels_run(&w->state, mg_forward_cells[l->cell], &step, p->rows, h[0], p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->state, t & 1, mg_forward_cells[l->cell], &step, p->rows, h[0], p->z.h_n, p->lengths, t);
         }
         T *next = h[1];
         h[1] = h[0];
@@ -591,14 +601,14 @@ MG_APART void mg_backward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, c
             output.carry = room->carry;
             output.da = room->dh + at * p->rows * p->z.h_n;
             output.da_n = p->z.h_n;
-            mg_panels_run(&w->back, MG_NAME(mg_cell_output_backward), &output, p->rows, product, p->z.da_n, p->lengths,
+            mg_panels_run(&w->back, t & 1, MG_NAME(mg_cell_output_backward), &output, p->rows, product, p->z.da_n, p->lengths,
                           after);
             step.gy = NULL;
             step.carry = NULL;
             step.h = room->unprojected + at * step_c;
-            mg_panels_run(&w->unproject, mg_backward_cells[l->cell], &step, p->rows, output.da, p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->unproject, t & 1, mg_backward_cells[l->cell], &step, p->rows, output.da, p->z.h_n, p->lengths, t);
         } else {
-            mg_panels_run(&w->back, mg_backward_cells[l->cell], &step, p->rows, product, p->z.da_n, p->lengths, after);
+            mg_panels_run(&w->back, t & 1, mg_backward_cells[l->cell], &step, p->rows, product, p->z.da_n, p->lengths, after);
         }
     }
 }
@@ -700,7 +710,7 @@ MG_APART void mg_backward_slice(mg_slice *p)
     if (way->dh_0) {
         mg_backward_step first = {
             .units = l->output, .carry = room->carry, .carry_n = p->z.h_n, .da = room->dh_0, .da_n = p->z.h_n};
-        mg_panels_run(&p->weights->back, MG_NAME(mg_cell_output_backward), &first, rows, l->steps ? room->link : NULL,
+        mg_panels_run(&p->weights->back, 0, MG_NAME(mg_cell_output_backward), &first, rows, l->steps ? room->link : NULL,
                       p->z.da_n, NULL, 0);
         mg_give_rows((T *)way->dh_0 + p->first * l->output, 0, l->output, room->dh_0, p->z.h_n, 1, rows, l->output,
                      (way->adds & MG_ADDS_H_0) != 0);
