@@ -353,7 +353,7 @@ def _own(spec: str, options: list[str], seed: int) -> Model:
             result = function()
         return _as_losses(spec, result)
 
-    return Model(name, spec, run)
+    return Model(name, f"{Path(place).name}:{name}", run)
 
 
 def find_function(spec: str) -> Callable[..., Any]:

@@ -539,8 +539,17 @@ def test_pictures_folded_beforehand_still_walk_through_everything(opened):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844), (1920, 1080)])
 def test_opens_readable_and_inside_of_the_window(opened, width, height):
-    page = opened(recorded("lstm", text="hello", hidden=3), width=width, height=height, touch=width < 500)
-    assert page.js("return document.querySelector('svg.mg').getScreenCTM().a") >= 0.7
+    tape = recorded("lstm", text="hello", hidden=3)
+    page = opened(tape, width=width, height=height, touch=width < 500)
+    label = """const b = document.querySelector('#n-' + arguments[0]), text = b.querySelector('text');
+    const { left, right, top, bottom } = b.getBoundingClientRect();
+    const box = document.getElementById('picture').getBoundingClientRect();
+    return [parseFloat(getComputedStyle(text).fontSize) * document.querySelector('svg.mg').getScreenCTM().a,
+      left >= box.left && right <= box.right && top >= box.top && bottom <= box.bottom]"""
+    begin = next(n for n in tape.nodes if n.op == "affine")
+    size, inside = page.js(label, begin.id)
+    assert size > 10.99
+    assert inside
     assert page.js("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [
         width,
         height,
@@ -551,9 +560,18 @@ def test_opens_readable_and_inside_of_the_window(opened, width, height):
       return b.width && (b.left < 0 || b.right > innerWidth || b.top < 0 || b.bottom > innerHeight);
     }).map((e) => e.id)""")
     assert outside == []
-    first = page.js("const b = document.querySelector('.frame').getBoundingClientRect(); return [b.left, b.top]")
-    assert 0 <= first[0] < width
-    assert 0 <= first[1] < height
+
+
+def test_the_title_is_written_once(opened):
+    page = opened(small(), title="A title of its own")
+    words = "return document.body.innerText.split('A title of its own').length - 1"
+    assert (
+        page.js(
+            words
+            + " + [...document.querySelectorAll('svg text')].filter((t) => t.textContent.includes('A title')).length"
+        )
+        == 1
+    )
 
 
 def test_fingers_move_zoom_and_choose(opened):
@@ -614,16 +632,18 @@ def test_without_scripts_the_picture_is_there(browser, opened):
             {
                 "expression": "JSON.stringify([document.querySelectorAll('.nodes > .n').length,"
                 "document.querySelector('svg.mg').getBoundingClientRect().width,"
-                "document.getElementById('bar').offsetHeight, document.body.dataset.ready ?? null])",
+                "document.getElementById('bar').offsetHeight, document.querySelector('h1').offsetHeight,"
+                "document.body.dataset.ready ?? null])",
                 "returnByValue": True,
             },
         )
-        count, width, bar, ready = json.loads(boxes["result"]["value"])
+        count, width, bar, heading, ready = json.loads(boxes["result"]["value"])
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert count == len(small().nodes)
     assert width > 1000
     assert bar == 0
+    assert heading > 0
     assert ready is None
 
 
@@ -680,6 +700,12 @@ def odd_tape(kind):
         elif kind == "three axes":
             x = mg.tensor(np.arange(30.0).reshape(2, 3, 5) / 7, requires_grad=True, name="x")
             (mg.tanh(x).sum(axis=1) * 2.0).sum()
+        elif kind == "cells in a loop":
+            cell, state = mg.nn.LSTMCell(3, 2), None
+            for t in range(3):
+                with mg.scope(f"t={t}"):
+                    state = cell(mg.tensor(np.full((1, 3), t - 0.7, "float32")), state)
+            (state[0] * state[1]).sum()
         elif kind == "nothing to differentiate":
             mg.tensor([1.0, 2.0]) * 3.0
         elif kind == "no elements":
@@ -689,8 +715,8 @@ def odd_tape(kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["cells", "layers", "bidirectional", "stacked", "embedding", "three axes", "nothing to differentiate",
-     "no elements", "nothing"],
+    ["cells", "layers", "bidirectional", "stacked", "cells in a loop", "embedding", "three axes",
+     "nothing to differentiate", "no elements", "nothing"],
 )  # fmt: skip
 def test_every_kind_of_tape_walks_both_ways(opened, kind):
     tape = odd_tape(kind)

@@ -248,6 +248,7 @@ def view_of(
     highlight: Any = None,
     fold_with: Callable[[View], View] | None = None,
     contributions: bool = False,
+    repeats: bool = False,
 ) -> View:
     """Return the plain-data picture of a tape.
 
@@ -261,6 +262,7 @@ def view_of(
         fold_with: folds the structure before any array is looked at, so that elided nodes cost nothing.
         contributions: whether edges carry what a backward pass sent along them; costs about one more such pass. Edges
             that no gradient reached, or whose saved values a sweep has freed, carry none.
+        repeats: keep every node of the tape. Otherwise a piece of a parameter that each step reads anew is one node.
 
     Raises:
         UsageError: `show` has an unknown word, `tape` is no tape, or there is no such route to light.
@@ -315,7 +317,8 @@ def view_of(
                     cut=bool(parent.requires_grad) and not node.requires_grad,
                 )
             )
-    view = _with_roles(once(_with_steps(View(tuple(nodes), tuple(edges), show))))
+    view = _with_steps(View(tuple(nodes), tuple(edges), show))
+    view = _with_roles(view if repeats else once(view))
     if notes:
         view = replace(view, notes=tuple(sorted((int(t), str(words)) for t, words in notes.items())))
     if highlight is not None:

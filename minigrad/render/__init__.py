@@ -243,7 +243,8 @@ def render(
         facts = "; ".join(_facts(view, "downwards"))
         data = to_text(view, show=shown, title=title, description=facts, ascii=kind == "ascii")
     else:
-        scene = manner.draw(view, asked)
+        scene = manner.draw(view, replace(asked, title=None) if kind == "html" else asked)
+        scene.title = title or scene.title  # on a page it is the heading already
         who = scene.engine
         said = scene.description or said
         svg = to_svg(scene, theme, said)
@@ -254,7 +255,7 @@ def render(
         elif kind == "html":
             recorded = len(getattr(source, "nodes", ())) or sum(n.count for n in view.nodes)
             walk = walk_of(source, losses) if recorded <= WALKED and not isinstance(source, View) else None
-            whole = view_of(source, show=carried) if walk else view
+            whole = view_of(source, show=carried, repeats=True) if walk else view
             data = to_page(view, svg, theme, title, walk=walk, whole=whole, foldable="fold" in manner.can)
         else:
             data = svg

@@ -139,7 +139,7 @@ function welcome() {
     ["the small − on a frame", "fold a step or a cell"],
     ["wheel or two fingers", "zoom; drag to move; 0 shows everything"],
   ];
-  panel.node.replaceChildren(make("h2", byId("title").textContent),
+  panel.node.replaceChildren(make("h2", "walk the chain rule"),
     make("dl", lines.map(([key, what]) => [make("dt", key), make("dd", what)])),
     ...(walk?.notes ?? []).map((text) => make("p", text, { class: "soft noted" })),
     ...(walk ? [] : [make("p", "This page shows structure and summaries. Drawn from a tape of up to 2000 operations, it walks through every number.", { class: "soft" })]));

@@ -2,7 +2,7 @@
 const picture = byId("picture"), svg = picture.querySelector("svg.mg"), tip = byId("tip");
 const full = { w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height };
 const sight = { x: 0, y: 0, scale: 1 };
-const SMALLEST_READABLE = 0.72;
+const READABLE = 11; // pixels of the screen, for what an operation is called
 
 const room = () => ({ w: Math.max(picture.clientWidth, 50), h: Math.max(picture.clientHeight, 50) });
 function show() {
@@ -35,14 +35,17 @@ function fit() {
   sight.scale = Math.min(w / full.w, h / full.h, 2);
   settle();
 }
-// Everything if that can be read, else the full height, else the first step at a size that can be read.
+// Everything if that can be read, else the first step, from where its computation begins, at a size that can be read.
 function open() {
-  const { w, h } = room(), whole = Math.min(w / full.w, h / full.h);
-  sight.scale = whole >= SMALLEST_READABLE ? Math.min(whole, 1.5) : Math.min(1, Math.max(h / full.h, SMALLEST_READABLE));
-  const first = groups.find((g) => g.kind === "step")?.box;
-  sight.x = first && w / sight.scale < first.x + first.w ? Math.max(0, first.x - 90) : 0;
-  sight.y = Math.max(0, full.h - h / sight.scale) / 2;
+  const { w, h } = room(), begin = forward.find((n) => n.step !== undefined && n.tap === undefined) ?? forward[0];
+  const words = begin && standIn(begin).querySelector("text"), size = words ? parseFloat(getComputedStyle(words).fontSize) : READABLE;
+  const whole = Math.min(w / full.w, h / full.h), readable = Math.min(READABLE / size, 1.5);
+  sight.scale = whole >= readable ? Math.min(whole, 1.5) : Math.max(readable, Math.min(1, h / full.h));
+  const frame = groups.find((g) => g.kind === "step")?.box, seen = { w: w / sight.scale, h: h / sight.scale };
+  sight.x = frame ? frame.x - (frame.w + 90 < seen.w ? 90 : 12) : 0;
+  if (full.h > seen.h) sight.y = frame ? (frame.h + 28 < seen.h ? frame.y - 14 : frame.y + frame.h + 14 - seen.h) : 0;
   settle();
+  if (begin) reveal(begin);
 }
 // Where a node is now: under its lid, or where the folds to its left have moved it.
 function placeOf(n) {
