@@ -1,6 +1,6 @@
 """``python -m benchmarks [TABLE ...]``: print tables of ratios. One thread unless OMP_NUM_THREADS says otherwise.
 
-The tables: tape, lstm, cells, steps, train; gpu only if it is named.
+The tables: tape, product, lstm, cells, steps, train; gpu only if it is named.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import sys
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # before anybody imports NumPy
 
-from . import gpu, recurrent, tape, train  # noqa: E402
+from . import gpu, product, recurrent, tape, train  # noqa: E402
 
 TABLES = {
     "tape": tape.main,
+    "product": product.main,
     "lstm": recurrent.lstm,
     "cells": recurrent.cells,
     "steps": recurrent.steps,

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,61 @@ def test_no_number_of_threads(n, threads):
     with pytest.raises(UsageError, match=r"set_num_threads.*1 to 1024"):
         mg.set_num_threads(n)
     assert mg.get_num_threads() == 2
+
+
+LARGE = """
+import multiprocessing, os, sys, threading
+import numpy as np
+import minigrad as mg
+
+rng = np.random.default_rng(1)
+a, b = (mg.tensor(rng.standard_normal(s)) for s in ((211, 307), (307, 193)))
+mg.set_num_threads(1)
+want = (a @ b).numpy().tobytes()
+mg.set_num_threads(3)
+
+
+def right():
+    return all((a @ b).numpy().tobytes() == want for _ in range(5))
+
+
+assert right()  # and from here on the pool is warm
+"""
+PROGRAMS = {
+    "fork": """
+child = os.fork()
+if child == 0:
+    os._exit(0 if right() else 1)
+assert right() and os.waitpid(child, 0)[1] == 0
+""",
+    "multiprocessing": """
+with multiprocessing.get_context("fork").Pool(2) as workers:
+    assert workers.map(in_a_worker, range(4)) == [True] * 4
+""",
+    "threads": """
+found = []
+callers = [threading.Thread(target=lambda: found.append(right())) for _ in range(4)]
+for t in callers: t.start()
+assert right()
+for t in callers: t.join()
+assert found == [True] * 4
+""",
+    "exit in the middle": """
+def forever():
+    while True:
+        right()
+for _ in range(2):
+    threading.Thread(target=forever, daemon=True).start()
+right()
+""",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_with_a_warm_pool(name):
+    code = LARGE + "\n\ndef in_a_worker(_):\n    return right()\n\n" + PROGRAMS[name] + "\nprint('done')\n"
+    path = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -52,6 +52,7 @@ typedef struct {
                              char *losses);
     void (*cross_entropy_gradient[2])(ptrdiff_t rows, ptrdiff_t classes, const char *x, const int64_t *target,
                                       int64_t ignored, const char *g, ptrdiff_t step, double scale, char *dx);
+    double (*fma_chains[2])(ptrdiff_t rounds, double factor, double term, double *flops); /* see peak.h */
 } mg_kernels;
 
 /* One for each instruction set. */

@@ -3,6 +3,7 @@
 #include "vec.h"
 #include "gemm.h"
 #include "loss.h"
+#include "peak.h"
 #include "loops.h"
 #include "generated/elementwise.h"
 #include "generated/updates.h"
@@ -12,6 +13,7 @@
 #include "vec.h"
 #include "gemm.h"
 #include "loss.h"
+#include "peak.h"
 #include "loops.h"
 #include "generated/elementwise.h"
 #include "generated/updates.h"
@@ -35,5 +37,5 @@ const mg_kernels MG_CAT2(mg_kernels_, MG_ISA) = {
     MG_QUOTE(MG_ISA), MG_CAT2(mg_elementwise_, MG_ISA), MG_BOTH(copy), MG_AT(mg_gemm, 32), MG_AT(mg_gemm, 64),
     MG_CAT2(mg_updates_, MG_ISA), MG_BOTH(sum_squares),
     MG_BOTH(mg_recurrent_reserve), MG_BOTH(mg_recurrent_forward), MG_BOTH(mg_recurrent_backward),
-    MG_BOTH(mg_cross_entropy), MG_BOTH(mg_cross_entropy_gradient),
+    MG_BOTH(mg_cross_entropy), MG_BOTH(mg_cross_entropy_gradient), MG_BOTH(mg_fma_chains),
 };
