@@ -186,6 +186,7 @@ examples:
   minigrad render-graph rnn --backward --show shape,local
   minigrad render-graph lstm --style circuit --step 3 --backward -o step.pdf
   minigrad render-graph lstm --steps 40 --fold none -o long.svg
+  minigrad render-graph lstm --text hello --page a4 -o handout.pdf
   minigrad render-graph gru --layers 2 -o gru.mmd
   minigrad render-graph lstm -o -
   minigrad render-graph rnn -o - --format dot | dot -Tpng > rnn.png
@@ -207,6 +208,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--style", metavar="STYLE", default="graph", help=_STYLES)
     group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help=_SHOWN)
     group.add_argument("--fold", metavar="WHAT", help=_FOLDS)
+    group.add_argument("--page", metavar="PAGE", help="a4 or slide: fold until the picture is no wider than that")
     group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
     group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
     group.add_argument("--flow", metavar="HOW", help="width or color of an edge follows the gradient that it carries")
@@ -253,6 +255,7 @@ _ASKED = (
     "format",
     "show",
     "fold",
+    "page",
     "highlight",
     "backward",
     "flow",

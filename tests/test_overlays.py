@@ -1,5 +1,6 @@
 """Lit routes, gradients that flow, cut edges, steps that are found, ∂⁺ as mathematics: measured against the tape."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from minigrad.errors import UsageError
 from minigrad.graph.immediate import immediate
 from minigrad.graph.view import View, past_stacks, roll, unroll, view_of
 from minigrad.op import PAGE, record
-from minigrad.render import render
+from minigrad.render import check, render
 from minigrad.render.dot import to_dot
 from minigrad.render.layout import lay_out
 from minigrad.render.overlay import LEVELS, beside, flow_level
@@ -391,3 +392,90 @@ def test_dot_says_what_is_lit_and_cut(tapes):
     assert len(lit_lines) == len(lit(tapes["rnn"], "h[1] -> h[0]")) == 3
     assert all('label="×' in line for line in lit_lines)
     assert to_dot(view_of(loop(cut=1))).count("arrowhead=tee") == 2
+
+
+# --- pictures that fit --------------------------------------------------------------------------------------
+
+
+def width_of(made):
+    return int(re.search(r'<svg [^>]*?width="(\d+)"', made.data)[1])
+
+
+def letters_of(made):
+    return min(float(size) for size in re.findall(r'font-size="([\d.]+)"', made.data))
+
+
+@pytest.mark.parametrize("style", [*STYLES, "circuit", "odyssey"])
+@pytest.mark.parametrize("name", TAPES)
+def test_every_model_fits_a_page_in_its_own_size(tapes, name, style):
+    if style == "odyssey" and TAPES[name][0] != "lstm":
+        return
+    for show in (("shape",), ("shape", "value", "grad")):
+        for page, most in (("a4", 1123), ("slide", 1280)):
+            made = render(tapes[name], style=style, show=show, page=page)
+            assert width_of(made) <= most
+            assert letters_of(made) >= 6.5
+
+
+def test_two_steps_of_an_lstm_fit_a_sheet_as_they_are():
+    made = render(recorded("lstm", steps=2, hidden=5))
+    assert width_of(made) <= 1123
+    assert "operations" not in re.sub("<desc.*?</desc>", "", made.data)
+
+
+def test_a_page_folds_no_more_than_it_must(tapes):
+    rnn, lstm = recorded("rnn", steps=9), tapes["lstm"]
+    folded = [width_of(render(rnn, page=page)) for page in ("a4", "slide")]
+    assert 900 < folded[0] <= 1123 < folded[1] <= 1280
+    assert "steps" in render(lstm, page="a4").data
+    assert render(tapes["rnn"], page="a4").data == render(tapes["rnn"]).data
+
+
+def test_what_cannot_fit_is_an_error(tapes, tmp_path):
+    with pytest.raises(UsageError, match=r"does not fit: a4 is 1123 pixels wide, and this takes \d{4}"):
+        render(tapes["lstm"], tmp_path / "a.svg", page="a4", fold=False)
+    assert not list(tmp_path.iterdir())
+    for options, said in (({"page": "a5"}, "a4, slide"), ({"page": "a4", "format": "text"}, "text has no width")):
+        with pytest.raises(UsageError, match=said):
+            check(**options)
+
+
+# --- what formats without a drawing show ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["text", "ascii", "json"])
+def test_a_format_refuses_what_it_would_leave_out(kind):
+    for option in ({"backward": True}, {"highlight": "loss -> w"}, {"flow": "width"}, {"show": ["gain"]}):
+        word = option["show"][0] if "show" in option else next(iter(option))
+        if kind == "json" and word != "backward":
+            check(format=kind, **option)
+            continue
+        with pytest.raises(UsageError, match=f"the format {kind} does not show {word}: choose from svg, .*mermaid"):
+            check(format=kind, **option)
+
+
+@pytest.mark.parametrize("kind", ["mermaid", "dot"])
+def test_text_formats_draw_the_way_back_and_what_flows(kind):
+    tape = recorded("rnn", steps=2)
+    options = {"flow": "width", "show": ("gain", "flow"), "highlight": "loss -> weight_hh_l0 by time"}
+    view = view_of(tape, highlight=options["highlight"], contributions=True, fold_with=past_stacks)
+    carrying = sum(e.contribution is not None for e in view.edges)
+    made, plain = render(tape, format=kind, backward=True, **options).data, render(tape, format=kind).data
+    assert 0 < carrying < len(view.edges)
+    if kind == "mermaid":
+        arrows = r"^  \w+ (?:-->|-\.->|==>)"
+        assert len(re.findall(arrows, made, re.M)) - len(re.findall(arrows, plain, re.M)) == carrying
+        lit = [k for k, e in enumerate(view.edges) if e.lit]
+        assert f"linkStyle {','.join(map(str, lit))} stroke:#d55e00" in made
+    else:
+        assert made.count('id="back-e-') == carrying
+        assert made.count("penwidth=3") == sum(e.lit for e in view.edges)
+    assert "×" in made
+    assert "δ" in made
+    widths = {float(w) for w in re.findall(r"(?:pen|stroke-)width[=:](\d\.\d\d)", made)}
+    assert {0.5, 6.0} <= widths
+
+
+def test_a_cut_edge_ends_in_a_cross():
+    made = render(loop(cut=1), format="mermaid").data
+    assert len(re.findall(r" --x n", made)) == 2

@@ -24,19 +24,43 @@ from minigrad.render.image import ENGINES, arranger, converter, to_pdf, to_png
 from minigrad.render.layout import lay_out
 from minigrad.render.mermaid import MOST_EDGES, to_mermaid
 from minigrad.render.odyssey import to_odyssey
+from minigrad.render.overlay import way_back
 from minigrad.render.plan import Arrange
 from minigrad.render.scene import Scene
 from minigrad.render.svg import to_svg
 from minigrad.render.terminal import to_text
 from minigrad.render.theme import THEMES, theme_named
 
-__all__ = ["BINARY", "ENGINES", "FORMATS", "STYLES", "THEMES", "Asked", "Rendered", "check", "render", "to_graphviz"]
+__all__ = [
+    "BINARY",
+    "ENGINES",
+    "FORMATS",
+    "PAGES",
+    "STYLES",
+    "THEMES",
+    "Asked",
+    "Rendered",
+    "check",
+    "render",
+    "to_graphviz",
+]
 
 FORMATS = ("svg", "png", "pdf", "dot", "json", "mermaid", "text", "ascii", "html")
 BINARY = ("png", "pdf")
+DRAWN = ("svg", *BINARY)
+"""Those that have a width in pixels of their own."""
+_LACKS = {
+    **dict.fromkeys(("text", "ascii"), ("local", "gain", "flow", "highlight", "backward")),
+    "json": ("backward",),
+}
+"""What a format would leave out: text has columns for shape, value and grad; JSON is data, and no way of drawing it."""
 _ENDINGS = {"gv": "dot", "htm": "html", "mmd": "mermaid", "txt": "text"}
 STEPS_SHOWN = 12
 """Longer sequences fold by themselves: their first three and last two steps stay."""
+_KEPT = 5
+"""Steps at both ends that stay at first when the others are folded for want of room."""
+PAGES = {"a4": 1123, "slide": 1280}
+"""Pixels across an A4 sheet on its side, at 96 to the inch, and across a slide of 16 : 9."""
 WALKED = 2000
 """Pages of up to this many recorded nodes walk through every number; larger ones show structure and summaries."""
 
@@ -64,7 +88,7 @@ class Style:
     shape: Callable[[View, Asked], View] = lambda view, asked: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
     can: tuple[str, ...] = ()
-    """Of fold, highlight, backward, flow, step, layer and direction, what the style takes."""
+    """Of fold, page, highlight, backward, flow, step, layer and direction, what the style takes."""
     whole: bool = False
     """Whether it shapes all steps itself, so that none are folded before."""
 
@@ -86,11 +110,11 @@ def _chart(plan: Callable[..., Scene]) -> Style:
         assert asked.block is not None
         return excerpt(view, *asked.block)
 
-    return Style(draw, shape, can=("backward", *_BLOCK), whole=True)
+    return Style(draw, shape, can=("backward", "page", *_BLOCK), whole=True)
 
 
 _BLOCK = ("step", "layer", "direction")
-_OVERLAYS = ("highlight", "backward", "flow")
+_OVERLAYS = ("highlight", "backward", "flow", "page")
 _STYLES: Mapping[str, Style] = {
     "graph": Style(_graph, shape=lambda view, _: past_stacks(view), can=("fold", *_OVERLAYS)),
     "unrolled": Style(_graph, shape=lambda view, _: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
@@ -148,6 +172,7 @@ def render(
     highlight: Any = None,
     backward: bool = False,
     flow: str | None = None,
+    page: str | None = None,
     step: int | None = None,
     layer: int | str | None = None,
     direction: str | None = None,
@@ -178,6 +203,8 @@ def render(
             strongest; ``at 0,2``, ``through A`` and ``avoiding A`` as for paths.
         backward: draw the reverse sweep as well, from each node that has a gradient to what it was computed from.
         flow: ``"width"`` or ``"color"`` of an edge follows the norm of the gradient that it carries.
+        page: ``"a4"`` or ``"slide"``: the picture is at most as wide, in its own size. As many steps in the middle as
+            it takes become one counted node; where that is not enough gates are folded, then whole cells.
         step: the step that a chart of one block shows; the middle one if not given.
         layer: the layer of which it is, by its number or by words of its scope (``"decoder"``); 0 if not given.
         direction: ``"forward"`` (if not given) or ``"reverse"``.
@@ -191,38 +218,47 @@ def render(
         MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
     """
     manner, kind, shown, arrange = _checked(
-        path, style, format, show, theme, engine, fold, highlight, backward, flow, step, layer, direction
+        path, style, format, show, theme, engine, fold, highlight, backward, flow, page, step, layer, direction
     )
     asked = Asked(shown, title, arrange, backward, flow)
 
+    rung, widest = 0, 0.0
+
     def shorten(view: View) -> View:
-        nonlocal asked
-        if fold is False or manner.whole:
-            pass
-        elif fold is None and kind == "html" and style == "graph" and len(view) <= WALKED:
-            pass  # the page folds its middle steps itself, and can open them
+        """Fold the view as it is asked for, and from there on until it fits, starting with the smaller view `rung`."""
+        nonlocal asked, rung, widest
+        # a page of a document folds its middle steps itself, and can open them
+        opened = fold is None and kind == "html" and style == "graph" and len(view) <= WALKED
+        if fold is False or manner.whole or opened:
+            views: Iterable[View] = [view]
         elif fold is None or fold is True:
-            view = fold_view(view) if fold or len(view.steps) > STEPS_SHOWN else view
-            view = view if view.steps else elide(view)
+            views = _smaller(view, fold is True)
         else:
-            view = fold_view(view, fold)
-        if "step" in manner.can:
-            asked = replace(asked, block=choose(view, step, layer, direction))
-        view = manner.shape(view, asked)
-        if kind == "mermaid" and fold is None:
-            view = next((smaller for smaller in _smaller(view) if len(smaller.edges) <= MOST_EDGES), view)
+            views = [fold_view(view, fold)]
+        for number, smaller in enumerate(views):
+            if number < rung:
+                continue
+            if "step" in manner.can:
+                asked = replace(asked, block=choose(smaller, step, layer, direction))
+            view = manner.shape(smaller, asked)
+            if kind == "mermaid":
+                back = len(way_back(view)) if backward else 0
+                fits = len(view.edges) + back <= MOST_EDGES or fold is not None
+            else:
+                widest = manner.draw(view, replace(asked, show=())).width if page else 0.0
+                fits = page is None or widest <= PAGES[page]
+            if fits:
+                rung = number
+                return view
+        if page is not None:
+            raise UsageError(
+                f"the picture does not fit: {page} is {PAGES[page]} pixels wide, and this takes {widest:.0f}; "
+                "show less on edges and nodes, fold it, or ask for another style"
+            )
         return view
 
-    if isinstance(source, View):
-        if highlight is not None:
-            raise UsageError("a route is found on a tape: give the tape, or light its view with view_of(highlight=…)")
-        view = shorten(source)
-    else:
-        carried = (*shown, *(("shape", "value", "grad", "local") if kind in ("html", "json") else ()))
-        sums = backward and "step" in manner.can  # its numbers, and not only its way
-        if sums:
-            carried = (*carried, "grad")
-        view = view_of(
+    def seen(carried: Iterable[str]) -> View:
+        return view_of(
             source,
             show=carried,
             notes=notes,
@@ -231,14 +267,28 @@ def render(
             contributions=flow is not None or sums,
         )
 
+    sums = backward and "step" in manner.can  # its numbers, and not only its way
+    if isinstance(source, View):
+        if highlight is not None:
+            raise UsageError("a route is found on a tape: give the tape, or light its view with view_of(highlight=…)")
+        view = shorten(source)
+    else:
+        carried = (*shown, *(("shape", "value", "grad", "local") if kind in ("html", "json") else ()))
+        if sums:
+            carried = (*carried, "grad")
+        view = seen(carried)
+    while page is not None and (widest := manner.draw(view, asked).width) > PAGES[page]:
+        rung += 1  # its numbers need more room than its structure
+        view = shorten(source) if isinstance(source, View) else seen(carried)
+
     svg, who, said = None, "none", _description(view)
     data: str | bytes
     if kind == "json":
         data = view.to_json(indent=1) + "\n"
     elif kind == "dot":
-        data = to_dot(view, theme=theme, title=title)
+        data = to_dot(view, theme=theme, title=title, backward=backward, flow=flow)
     elif kind == "mermaid":
-        data = to_mermaid(view, theme=theme, title=title, description=said)
+        data = to_mermaid(view, theme=theme, title=title, description=said, backward=backward, flow=flow)
     elif kind in ("text", "ascii"):
         facts = "; ".join(_facts(view, "downwards"))
         data = to_text(view, show=shown, title=title, description=facts, ascii=kind == "ascii")
@@ -270,7 +320,7 @@ def render(
 def check(path: str | os.PathLike[str] | None = None, **options: Any) -> None:
     """Raise what `render` would raise of this place and these options, before anything is computed to be drawn."""
     defaults: dict[str, Any] = {"style": "graph", "format": None, "show": ("shape",), "theme": "light", "engine": None}
-    defaults |= {"fold": None, "highlight": None, "backward": False, "flow": None}
+    defaults |= {"fold": None, "highlight": None, "backward": False, "flow": None, "page": None}
     _checked(path, **defaults | dict.fromkeys(_BLOCK) | options)
 
 
@@ -285,6 +335,7 @@ def _checked(
     highlight: Any,
     backward: bool,
     flow: str | None,
+    page: str | None,
     step: int | None,
     layer: int | str | None,
     direction: str | None,
@@ -293,7 +344,7 @@ def _checked(
     if style not in _STYLES:
         raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
     manner = _STYLES[style]
-    asked = {"fold": fold, "highlight": highlight, "backward": backward, "flow": flow}
+    asked = {"fold": fold, "highlight": highlight, "backward": backward, "flow": flow, "page": page}
     asked |= {"step": step is not None, "layer": layer is not None, "direction": direction is not None}
     for option, given in asked.items():
         if given and option not in manner.can:
@@ -303,11 +354,20 @@ def _checked(
     theme_named(theme)
     if flow not in (None, "width", "color"):
         raise UsageError(f"flow is shown as width or color, not {flow!r}")
+    if page not in (None, *PAGES):
+        raise UsageError(f"unknown page {page!r}: choose from {', '.join(PAGES)}")
     if not callable(fold) and (
         not isinstance(fold, str | bool | None) or (isinstance(fold, str) and fold not in FOLDS)
     ):
         raise UsageError(f"cannot fold by {fold!r}: choose {', '.join(FOLDS)} or a function of a node")
     kind = _format(path, format)
+    wanted = {*checked_show(show), *(name for name in ("highlight", "backward", "flow") if asked[name])}
+    for word in _LACKS.get(kind, ()):
+        if word in wanted:
+            others = ", ".join(other for other in FORMATS if word not in _LACKS.get(other, ()))
+            raise UsageError(f"the format {kind} does not show {word}: choose from {others}")
+    if page and kind not in DRAWN:
+        raise UsageError(f"a page is for the formats {', '.join(DRAWN)}; {kind} has no width")
     if kind in BINARY:
         converter(kind)
     return manner, kind, checked_show(show), arranger(engine)
@@ -343,12 +403,20 @@ def _facts(view: View, time: str) -> list[str]:
     return parts
 
 
-def _smaller(view: View) -> Iterator[View]:
-    """Yield a view and its foldings, for formats that cannot show everything."""
-    yield view
-    yield fold_view(view)
-    yield fold_view(view, keep=(view.steps[:1] + view.steps[-1:]) if view.steps else ())
-    yield unroll(fold_view(view))
+def _smaller(view: View, folded: bool = False) -> Iterator[View]:
+    """Yield the view, folded if it is long or if asked for, and smaller and smaller ones for who has no room for it."""
+    steps = view.steps
+    first = fold_view(view) if folded or len(steps) > STEPS_SHOWN else view
+    if not steps:
+        yield elide(first)
+        return
+    kept = range(min(len(steps) - 1, _KEPT), 0, -1)
+    fewer = [fold_view(view, keep=steps[: n - n // 2] + steps[len(steps) - n // 2 :]) for n in kept]
+    yield first
+    yield from fewer
+    for smaller in (lambda v: fold_view(v, "gate"), unroll):
+        yield from map(smaller, [first, *fewer])
+    yield roll(past_stacks(view))
 
 
 class _CallableModule(ModuleType):

@@ -8,7 +8,8 @@ from typing import Any
 from minigrad.errors import MissingExtraError
 from minigrad.graph.view import SHOW, View, ViewEdge, ViewNode
 from minigrad.render.labels import edge_key, edge_text, node_lines, node_style, node_title, step_title, symbols
-from minigrad.render.theme import Theme, theme_named
+from minigrad.render.overlay import flow_levels, way_back
+from minigrad.render.theme import Theme, flow_line, theme_named
 
 LONGEST = 16000
 """Graphviz refuses strings beyond 16 384 bytes; longer ones are cut here, with an ellipsis."""
@@ -23,11 +24,20 @@ def quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str:
+def to_dot(
+    view: View,
+    *,
+    theme: str = "light",
+    title: str | None = None,
+    backward: bool = False,
+    flow: str | None = None,
+) -> str:
     """Return the view as one DOT graph: a cluster a step in the order of time, every parameter once.
 
     Every node carries ``id="n-…"`` and every edge ``id="e-…"``, which become ids in Graphviz's SVG. Time runs
     with the ranks, held in order by what one step hands to the next; parameters and inputs do not constrain them.
+    With `backward` an edge more, ``id="back-e-…"``, leads back wherever a gradient does; `flow`, "width" or "color",
+    follows its size.
     """
     colours = theme_named(theme)
     label = symbols(view)
@@ -52,7 +62,13 @@ def to_dot(view: View, *, theme: str = "light", title: str | None = None) -> str
         lines.append(f"    color={quote(colours.frame_line)}; bgcolor={quote(colours.frame)};")
         lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
         lines.append("  }")
-    lines += ["  " + _edge(e, by_id, keys, colours) for e in view.edges]
+    levels = flow_levels(view) if flow else [None] * len(view.edges)
+    for e, level in zip(view.edges, levels, strict=True):
+        line = ("", 0.0) if level is None or flow is None else flow_line(colours, flow, level)
+        lines.append("  " + _edge(e, by_id, keys, colours, *line))
+    for e in way_back(view) if backward else ():
+        attributes = f"id={quote('back-' + edge_key(e, keys))}, class=backward, color={quote(colours.backward)}"
+        lines.append(f"  {_name(keys[e.target])} -> {_name(keys[e.source])} [{attributes}, constraint=false];")
     return "\n".join([*lines, "}", ""])
 
 
@@ -89,7 +105,9 @@ def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Theme) -> 
     return f"{_name(node.key)} [{', '.join(attributes)}];"
 
 
-def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Theme) -> str:
+def _edge(
+    e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours: Theme, colour: str, wide: float
+) -> str:
     source, target = by_id[e.source], by_id[e.target]
     attributes = [f"id={quote(edge_key(e, keys))}", f"class={quote(e.role)}"]
     if text := edge_text(e, SHOW):
@@ -101,6 +119,8 @@ def _edge(e: ViewEdge, by_id: dict[int, ViewNode], keys: dict[int, str], colours
         attributes.append(f"style=dashed, penwidth=0.7, color={quote(colours.rails[0])}")
     if e.cut:
         attributes.append("style=dashed, arrowhead=tee")
+    if wide:
+        attributes.append(f"penwidth={wide:.2f}" + (f", color={quote(colour)}" if colour else ""))
     if e.lit:
         attributes.append(f"color={quote(colours.lit)}, penwidth=3")
     if e.role == "parameter" or (source.step is None and target.step is not None and e.role == "data"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter, parameter_letter
 
@@ -14,7 +14,7 @@ GATES = ("forget", "input", "cell", "block", "output", "reset", "update", "new",
 """The order of the gates from left to right."""
 
 
-def edge_key(edge: ViewEdge, view_keys: dict[int, str]) -> str:
+def edge_key(edge: ViewEdge, view_keys: Mapping[int, str]) -> str:
     """The name of an edge in documents: ``e-<source>-<target>-<argument>``."""
     return f"e-{view_keys[edge.source]}-{view_keys[edge.target]}-{edge.argument}"
 

@@ -41,7 +41,7 @@ _LONGEST_NOTE = 48
 _LOOP = 40.0
 """Pixels beside a block for each value that it hands to itself."""
 _MARGIN = 14.0
-_FRAME_PAD = 14.0
+_FRAME_PAD = 10.0
 _HEADER = 20.0
 _HEAD = 15.0
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
@@ -206,7 +206,7 @@ class _Builder:
         below = []
         if node.kind == "op" and node.name and label != node.display_name:
             below.append(node.display_name or "")
-        if "shape" in self.show and (node.kind != "fold" or not is_block(node)):
+        if "shape" in self.show and node.op != "fold":
             below.append(shape_text(node.shape))
         if node.kind == "fold":
             below += [counted(node)] if counted(node) else []
@@ -333,7 +333,7 @@ class _Builder:
             lines_in = max(self._riser_lines(i, climbing), default=-1) + 1
             arguments = len(self.into[i]) - len(climbing)
             need = 9.0 * min(arguments, 12) + (max(lines_in - 1, 0) * pitch + 10 if lines_in else 0) + 6
-            hint = (float(GATES.index(n.gate)),) if n.gate in GATES else (1.5,)
+            hint = (float(GATES.index(n.gate) if n.gate in GATES else len(GATES) if climbing else 1.5),)
             if is_block(n):
                 w, h = max(w, 150.0), max(h, 100.0)
             self.sized[i] = (max(w, need), h)
@@ -526,8 +526,8 @@ class _Builder:
         runs = self.corridor[k]
         if not runs:
             return 26.0 if k else 4.0
-        label = max((width(self._carried(r), SMALL, "oblique") for r in runs), default=0.0)
-        return 24.0 + label + 9.0 * len({r.wire for r in runs})
+        label = max((width(self._carried(r), SMALL, "oblique") for r in runs if k), default=0.0)
+        return (20.0 if self.labelled else 11.0) + label + 9.0 * len({r.wire for r in runs})
 
     def _carried(self, run: _Run) -> str:
         node = self.nodes[run.source]
@@ -582,7 +582,7 @@ class _Builder:
                 if self.taps[t] == rail:
                     w = self._tap_size(t)[0]
                     self.tap_x[t] = x + w / 2
-                    x += w + 6
+                    x += w + 4
             end = max(end, x)
         self.left_end = end + 2 if self.depth else _MARGIN
 
@@ -603,7 +603,7 @@ class _Builder:
 
     def _tap_size(self, id: int) -> tuple[float, float]:
         label, math = self.symbol[id]
-        return (round(width(label, 9, "oblique", math) + 8), 13.0)
+        return (round(width(label, 9, "oblique", math) + 6), 13.0)
 
     def _draw_rails(self) -> None:
         scene = self.scene
@@ -846,7 +846,7 @@ class _Builder:
             x = max(own, default=column.x + column.plan.width / 2)
             for k in self.into[i]:
                 if (s := self.edges[k].source) in self.ceiling_set:
-                    room = 22.0 + width(self._local(k), TINY, math=True)
+                    room = 18.0 + width(self._local(k), TINY, math=True)
                     x = max(x, self.at[s][0] + self._size(s)[0] / 2 + room + w / 2)
             # to the right of what stands in its row, and of what has to climb past it to a higher one
             while True:

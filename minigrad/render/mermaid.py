@@ -6,9 +6,10 @@ import json
 import re
 
 from minigrad.graph.view import View, ViewEdge, ViewNode
-from minigrad.render.labels import node_lines, node_style, step_title, symbols
+from minigrad.render.labels import edge_text, node_lines, node_style, step_title, symbols
+from minigrad.render.overlay import flow_levels, way_back
 from minigrad.render.text import runs
-from minigrad.render.theme import Theme, theme_named
+from minigrad.render.theme import Theme, flow_line, theme_named
 
 MOST_EDGES = 500
 """Mermaid draws no more than this unless the page that shows the text raises its ``maxEdges``."""
@@ -30,11 +31,20 @@ def escape(text: str) -> str:
     return re.sub(r'[#"<>&%`\\;{}|]', lambda found: _NAMED.get(found[0]) or f"#{ord(found[0])};", text)
 
 
-def to_mermaid(view: View, *, theme: str = "light", title: str | None = None, description: str = "") -> str:
+def to_mermaid(
+    view: View,
+    *,
+    theme: str = "light",
+    title: str | None = None,
+    description: str = "",
+    backward: bool = False,
+    flow: str | None = None,
+) -> str:
     """Return the view as one flowchart: a subgraph a step in the order of time, every parameter once.
 
     Node 17 is ``n17``, the fold whose first member is 17 is ``fold17``; what the cell state carries is thick, what
-    the hidden state carries dotted, parameters thin and dotted.
+    the hidden state carries dotted, parameters thin and dotted; a cross ends an edge that no gradient passes. With
+    `backward` an edge more leads back wherever a gradient does; `flow`, "width" or "color", follows its size.
     """
     colours = theme_named(theme)
     label = symbols(view)
@@ -55,8 +65,13 @@ def to_mermaid(view: View, *, theme: str = "light", title: str | None = None, de
         lines.append(f'  subgraph {_step(t)}["{step_title(inside)}"]')
         lines += [f"    {_node(n, name, label[n.id], view.show)}" for n in inside]
         lines.append("  end")
-    lines += [f"  {_edge(e, name)}" for e in view.edges]
-    lines += _styles(view, colours)
+    lines += [f"  {_edge(e, name, view.show)}" for e in view.edges]
+    back = way_back(view) if backward else []
+    lines += [f"  {name[e.target]} -.-> {name[e.source]}" for e in back]
+    lines += _styles(view, colours, flow)
+    if back:
+        numbers = range(len(view.edges), len(view.edges) + len(back))
+        lines.append(f"  linkStyle {','.join(map(str, numbers))} stroke:{colours.backward},stroke-width:1.5px")
     return "\n".join([*lines, ""])
 
 
@@ -82,12 +97,14 @@ def _node(node: ViewNode, name: dict[int, str], label: tuple[str, bool], show: t
     return f'{name[node.id]}{left}"{"<br/>".join([words, *map(escape, rest)])}"{right}:::{style}'
 
 
-def _edge(edge: ViewEdge, name: dict[int, str]) -> str:
-    words = f'|"{escape(edge.local)}"|' if edge.local else ""
-    return f"{name[edge.source]} {_ARROWS.get(edge.role, '-->')}{words} {name[edge.target]}"
+def _edge(edge: ViewEdge, name: dict[int, str], show: tuple[str, ...]) -> str:
+    text = edge_text(edge, show)
+    words = f'|"{escape(text)}"|' if text else ""
+    arrow = "--x" if edge.cut else _ARROWS.get(edge.role, "-->")
+    return f"{name[edge.source]} {arrow}{words} {name[edge.target]}"
 
 
-def _styles(view: View, colours: Theme) -> list[str]:
+def _styles(view: View, colours: Theme, flow: str | None) -> list[str]:
     lines = []
     for style in sorted({node_style(n) for n in view.nodes}):
         line = colours.loss if style == "loss" else colours.line
@@ -95,8 +112,14 @@ def _styles(view: View, colours: Theme) -> list[str]:
         lines.append(f"  classDef {style} fill:{fill},stroke:{line},color:{colours.ink}")
     drawn = {"cell": f"stroke:{colours.cell}", "hidden": f"stroke:{colours.hidden},stroke-width:2px"}
     drawn |= {"parameter": f"stroke:{colours.rails[0]},stroke-width:1px"}
-    for role, style in drawn.items():
-        numbers = [str(k) for k, e in enumerate(view.edges) if e.role == role]
+    of = {style: [k for k, e in enumerate(view.edges) if e.role == role] for role, style in drawn.items()}
+    for k, level in enumerate(flow_levels(view) if flow else ()):
+        if flow and level is not None:
+            colour, wide = flow_line(colours, flow, level)
+            of.setdefault((f"stroke:{colour}," if colour else "") + f"stroke-width:{wide:.2f}px", []).append(k)
+    # the last line that names an edge wins
+    of[f"stroke:{colours.lit},stroke-width:4px"] = [k for k, e in enumerate(view.edges) if e.lit]
+    for style, numbers in of.items():
         if numbers:
-            lines.append(f"  linkStyle {','.join(numbers)} {style}")
+            lines.append(f"  linkStyle {','.join(map(str, numbers))} {style}")
     return lines

@@ -35,7 +35,7 @@ def overlay(scene: Scene, view: View, *, backward: bool = False, flow: str | Non
     if flow is not None:
         _show_flow(scene, edges, flow)
     if backward:
-        scene.wires += _way_back(scene.wires, edges, view)
+        scene.wires += _way_back(scene.wires, keys, view)
     if any(e.lit for e in view.edges):
         _light(scene, edges, keys)
 
@@ -69,14 +69,29 @@ def flow_level(size: float | None, low: float, high: float) -> int | None:
     return round((LEVELS - 1) * math.log(size / low) / math.log(high / low))
 
 
-def _way_back(wires: Sequence[Wire], edges: Mapping[str, ViewEdge], view: View) -> list[Wire]:
+def way_back(view: View) -> list[ViewEdge]:
+    """Return the edges that a gradient comes back along: those that carried one, or could if none was measured."""
     learns = {n.id: n.requires_grad for n in view.nodes}
     known = any(e.contribution is not None for e in view.edges)
+    return [
+        e
+        for e in view.edges
+        if (e.contribution is not None if known else learns[e.source] and learns[e.target] and not e.cut)
+    ]
+
+
+def flow_levels(view: View) -> list[int | None]:
+    """Return for each edge on which of the levels the gradient is that it carries."""
+    sizes = [None if e.contribution is None else e.contribution.norm for e in view.edges]
+    low, high = flow_range(size for size in sizes if size is not None)
+    return [flow_level(size, low, high) for size in sizes]
+
+
+def _way_back(wires: Sequence[Wire], keys: Mapping[int, str], view: View) -> list[Wire]:
+    carries = {edge_key(e, keys) for e in way_back(view)}
     back = []
     for wire in wires:
-        e = edges[wire.key]
-        carries = e.contribution is not None if known else learns[e.source] and learns[e.target] and not e.cut
-        if carries and len(wire.points) > 1:
+        if wire.key in carries and len(wire.points) > 1:
             points = tuple(reversed(beside(wire.points, APART, wire.square)))
             back.append(Wire(f"back-{wire.key}", points, "backward", f"gradient of {wire.title}", (), wire.square))
     return back

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 RISER = 7.0
 """Pixels between two parameter lines that climb to the same box."""
 TAP = 12.0
-_PAD = 6.0
+_PAD = 4.0
 _PAD_LINE = 3.0
 _GAP = 20.0
 _LANE = 9.0
@@ -151,12 +151,12 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
     chains, label_item = _cut_links(problem, rank, base, layers)
     riser_chain = {}
     for target, count, pitch, band in problem.risers:
-        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, 5.0) for r in range(base[band], rank[target])]
+        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, _PAD) for r in range(base[band], rank[target])]
         riser_chain[target] = chain
         _tie(layers, [*chain, target], 12.0)
     top_chain = {}
     for source in problem.tops:
-        chain = [layers.add(r, 0.0, 0.0, 5.0) for r in range(rank[source] + 1, top + 1)]
+        chain = [layers.add(r, 0.0, 0.0, _PAD) for r in range(rank[source] + 1, top + 1)]
         top_chain[source] = chain
         _tie(layers, [source, *chain], 8.0)
 
@@ -182,6 +182,7 @@ def _ranks(problem: Problem) -> tuple[list[int], list[int]]:
     for link in problem.links:
         above[link.source].append(link)
         below[link.target].append(link)
+    under, over = _piles(problem, below)
     band = [cell.band for cell in problem.cells]
     base = [0] * max(len(problem.gaps), 1)
     rank = [0] * count
@@ -189,6 +190,8 @@ def _ranks(problem: Problem) -> tuple[list[int], list[int]]:
     def settle() -> None:
         for i in range(count):  # cells come in creation order, which is a topological order
             rank[i] = max((rank[e.source] + _span(e) for e in below[i]), default=0)
+            if i in under:
+                rank[i] = max(rank[i], rank[under[i]] + 1)
             rank[i] = max(rank[i], base[band[i]] if band[i] >= 0 else 0)
 
     settle()
@@ -198,8 +201,23 @@ def _ranks(problem: Problem) -> tuple[list[int], list[int]]:
     for i in reversed(range(count)):
         if not below[i] and above[i]:
             rank[i] = min(rank[e.target] - _span(e) for e in above[i])
+            if i in over:
+                rank[i] = min(rank[i], rank[over[i]] - 1)
     low = min(rank, default=0)
     return [r - low for r in rank], [max(b - low, 0) for b in base]
+
+
+def _piles(problem: Problem, below: Sequence[Sequence[Link]]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return what stands right below, and right above, of boxes that are read together and have parameter lines.
+
+    The two products of a gate stand one above the other: side by side those of four gates are wider than a page.
+    """
+    climbed = {target for target, *_ in problem.risers}
+    under: dict[int, int] = {}
+    for links in below:
+        pile = sorted({e.source for e in links} & climbed)
+        under.update((b, a) for a, b in itertools.pairwise(pile) if b not in under)
+    return under, {a: b for b, a in under.items()}
 
 
 def _span(link: Link) -> int:
@@ -250,10 +268,17 @@ def _first_order(
     top_chain: dict[int, list[int]],
 ) -> None:
     hint: list[tuple[float, ...]] = [(*c.hint, float(i)) for i, c in enumerate(problem.cells)]
+    fed = (
+        {link.target for link in problem.links} | {t for t, *_ in problem.risers} | {t for _, t, *_ in problem.entries}
+    )
+    for link in problem.links:
+        if link.source not in fed:  # room is to the left: the lines that climb past a step do so at its right
+            beside = min(other.source for other in problem.links if other.target == link.target)
+            hint[link.source] = (*problem.cells[link.source].hint, beside - 0.5)
     hint += [()] * (len(layers.row) - len(hint))
     for link, chain in zip(problem.links, chains, strict=True):
         for item in chain:
-            hint[item] = (*hint[link.target], 0.5)
+            hint[item] = (*hint[link.source], 0.5)
     for target, chain in riser_chain.items():
         for item in chain:
             hint[item] = (*hint[target], 0.7)
@@ -312,7 +337,7 @@ def _sweep(problem: Problem, layers: Layers) -> None:
             number(row)
             _swap_neighbours(row, near, place)
         crossed = _crossings(layers, up)
-        if crossed < fewest:
+        if crossed < fewest - 1:  # for one crossing less no gate should look unlike the others
             best, fewest = [list(r) for r in layers.rows], crossed
     layers.rows[:] = best
 

@@ -124,10 +124,17 @@ def _overlay_rules(t: Theme) -> list[str]:
         f".mg .a-cut{{fill:{t.line}}}.mg .note{{fill:{t.soft}}}.mg .delay{{fill:{t.ink}}}",
     ]
     for level in range(10):
-        share = level / 9
-        rules.append(f".mg .e.width{level}{{stroke-width:{0.5 + 5.5 * share**1.5:.2f};stroke-dasharray:none}}")
-        rules.append(f".mg .e.color{level}{{stroke:{_mixed(t.faint, t.strong, share)};stroke-width:{1 + share:.2f}}}")
+        for how in ("width", "color"):
+            colour, wide = flow_line(t, how, level)
+            rest = f"stroke:{colour}" if colour else "stroke-dasharray:none"
+            rules.append(f".mg .e.{how}{level}{{stroke-width:{wide:.2f};{rest}}}")
     return rules
+
+
+def flow_line(t: Theme, how: str, level: int) -> tuple[str, float]:
+    """Return the colour, empty where it stays as it is, and the width of a line whose gradient is on this level."""
+    share = level / 9
+    return (_mixed(t.faint, t.strong, share), 1 + share) if how == "color" else ("", 0.5 + 5.5 * share**1.5)
 
 
 def _mixed(a: str, b: str, share: float) -> str:
