@@ -124,7 +124,7 @@ class Cublas:
         self.workspace = xp.empty(self.WORKSPACE, dtype="uint8")
         self.stream: int | None = None
         self.tf32 = False  # what the handle is set to
-        self.scalars = {
+        self.scalars: dict[str, list[Any]] = {
             "float32": [ctypes.c_float(v) for v in (0.0, 1.0)],
             "float64": [ctypes.c_double(v) for v in (0.0, 1.0)],
         }
@@ -201,13 +201,20 @@ class Way:
         self.at = collections.defaultdict(int, {word: device.address(w) for word, w in self.weights.items()})
         self.gates = empty((s.steps, s.batch, s.rows), dtype=s.dtype)
         self.h = empty((s.steps + 1, s.batch, s.outputs), dtype=s.dtype)
-        self.c = empty((s.steps + 1, s.batch, s.hidden), dtype=s.dtype) if s.kind == "lstm" else None
+        self.c: Any = empty((s.steps + 1, s.batch, s.hidden), dtype=s.dtype) if s.kind == "lstm" else None
         self.m = empty((s.steps, s.batch, s.hidden), dtype=s.dtype) if s.projection else None
         self.u = empty((s.steps, s.batch, s.hidden), dtype=s.dtype) if s.kind == "gru" else None
         self.from_h = empty((s.batch, s.rows), dtype=s.dtype)
         # States stand in the order of time: step t goes from place t to t + 1, or from t + 1 to t in reverse.
         self.first, self.last = (s.steps, 0) if self.reverse else (0, s.steps)
+        # What the way back needs, made when it is first gone: gradients of the sums (u: of the state's share), of the
+        # states on their way, of m and of its projection.
         self.d: Any = None
+        self.du: Any = None
+        self.dh: Any = None
+        self.dc: Any = None
+        self.dm: Any = None
+        self.d_projected: Any = None
         self.begin(start)
 
     def begin(self, start: Sequence[Any]) -> None:
@@ -274,18 +281,17 @@ class Plan:
         y, y_row = of(self.y, t, number, s.outputs), np.int64(s.ways * s.outputs)
         self.device.gemm(s.dtype, False, True, s.batch, s.rows, s.outputs, h, at["w_hh"], from_h, False)
         common, threads = self._common(s.hidden, t), s.batch * s.hidden
+        biases = at["b_ih"], at["b_hh"]
         if s.kind == "lstm":
             m = of(way.m, t)
             cells = of(self.cells, t, number, s.hidden), np.int64(s.ways * s.hidden)
             states = (0 if m else h, of(way.c, before), m or next_h, of(way.c, after), 0 if m else y, y_row, *cells)
-            biases = at["b_ih"], at["b_hh"], at["w_ph"]
-            launch("lstm_forward", s.dtype, threads, *common, gates, from_h, *biases, *states)
+            launch("lstm_forward", s.dtype, threads, *common, gates, from_h, *biases, at["w_ph"], *states)
             if m:
                 self.device.gemm(s.dtype, False, True, s.batch, s.outputs, s.hidden, m, at["w_hr"], next_h, False)
                 common = self._common(s.outputs, t)
                 launch("projected_forward", s.dtype, s.batch * s.outputs, *common, h, next_h, y, y_row)
             return
-        biases = at["b_ih"], at["b_hh"]
         if s.kind == "gru":
             u = of(way.u, t)
             launch("gru_forward", s.dtype, threads, *common, gates, from_h, *biases, h, next_h, u, y, y_row)
@@ -315,7 +321,7 @@ class Plan:
             for t in steps if way.reverse else reversed(steps):
                 self._step_back(number, way, t, gy, gcells)
 
-    def _step_back(self, number: int, way: Any, t: int, with_gy: bool, with_gcells: bool) -> None:
+    def _step_back(self, number: int, way: Way, t: int, with_gy: bool, with_gcells: bool) -> None:
         s, launch, of = self.shape, self.device.launch, self._of
         before, after = way.places(t)
         common, threads = self._common(s.hidden, t), s.batch * s.hidden
@@ -338,8 +344,8 @@ class Plan:
             arriving = (gy, gy_row, gcells, np.int64(s.ways * s.hidden), target, of(way.dc), d)
             launch("lstm_backward", s.dtype, threads, *common, *held, *arriving)
         elif s.kind == "gru":
-            held = (gates, of(way.u, t), of(way.h, before))
-            launch("gru_backward", s.dtype, threads, *common, *held, gy, gy_row, dh, d, du)
+            kept = (gates, of(way.u, t), of(way.h, before))
+            launch("gru_backward", s.dtype, threads, *common, *kept, gy, gy_row, dh, d, du)
         else:
             rectify = np.int32(s.rectify)
             launch("rnn_backward", s.dtype, threads, *common, rectify, of(way.h, after), gy, gy_row, dh, d)
@@ -494,12 +500,6 @@ class LayerKernel:
         count, found = s.steps * s.batch, []
         rows = xp.ascontiguousarray(x.swapaxes(0, 1) if time else x).reshape(count, s.inputs)
 
-        def product(left: Any, right: Any, m: int, n: int) -> Any:
-            """Return left' right, summed over time and batch."""
-            out = xp.empty((m, n), dtype=s.dtype)
-            gemm(s.dtype, True, False, m, n, count, address(left), address(right), address(out), False)
-            return out
-
         dx = xp.empty((count, s.inputs), dtype=s.dtype) if wanted[0] else None
         number = (len(wanted) - 1) // s.ways
         for k, way in enumerate(plan.ways):
@@ -507,25 +507,33 @@ class LayerKernel:
             asked = dict(zip(names, wanted[1 + k * number : 1 + (k + 1) * number], strict=True))
             if dx is not None:
                 gemm(s.dtype, False, False, count, s.inputs, s.rows, address(way.d), way.at["w_ih"], address(dx), k > 0)
-            before = way.h[way.before]
-            one = 0 if x.ndim == 2 else slice(None)
-            make = {
-                "h_0": lambda way=way, one=one: way.dh[one].copy(),
-                "c_0": lambda way=way, one=one: way.dc[one].copy(),
-                "w_ih": lambda way=way: product(way.d, rows, s.rows, s.inputs),
-                "w_hh": lambda way=way, before=before: product(way.du, before, s.rows, s.outputs),
-                "b_ih": lambda way=way: way.d.sum(axis=(0, 1)),
-                "b_hh": lambda way=way: way.du.sum(axis=(0, 1)),
-                "w_hr": lambda way=way: product(way.d_projected, way.m, s.outputs, s.hidden),
-                "w_ph": lambda way=way: self._peepholes(way, s),
-            }
-            found += [make[name]() if asked[name] else None for name in names]
+            found += [self._gradient(name, way, rows, x.ndim == 2, s) if asked[name] else None for name in names]
         if dx is None:
             return [None, *found]
         if x.ndim == 3:
             dx = dx.reshape(s.steps, s.batch, s.inputs)
             dx = xp.ascontiguousarray(dx.swapaxes(0, 1)) if time else dx
         return [dx, *found]
+
+    def _gradient(self, name: str, way: Way, rows: Any, single: bool, s: Shape) -> Any:
+        """Make the gradient of one operand of a direction; `rows` are the inputs of all steps."""
+        device = self.device
+        if name in ("h_0", "c_0"):
+            d = way.dh if name == "h_0" else way.dc
+            return (d[0] if single else d).copy()
+        if name in ("b_ih", "b_hh"):
+            return (way.d if name == "b_ih" else way.du).sum(axis=(0, 1))
+        if name == "w_ph":
+            return self._peepholes(way, s)
+        left, right, m, n = {
+            "w_ih": (way.d, rows, s.rows, s.inputs),
+            "w_hh": (way.du, way.h[way.before], s.rows, s.outputs),
+            "w_hr": (way.d_projected, way.m, s.outputs, s.hidden),
+        }[name]
+        out = device.xp.empty((m, n), dtype=s.dtype)
+        addresses = [device.address(array) for array in (left, right, out)]
+        device.gemm(s.dtype, True, False, m, n, s.steps * s.batch, *addresses, False)
+        return out
 
     def _peepholes(self, way: Way, s: Shape) -> Any:
         """Return the gradients of i's, f's and o's: what each saw of the cell times what reached its sum."""
