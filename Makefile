@@ -69,7 +69,7 @@ browser:
 sanitize: build/sanitized.so $(BUILT) $(STAMPS)/with-test
 	@MINIGRAD_KERNELS=$(PWD)/$< LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		$(PY) -m pytest --quiet -p no:cacheprovider tests/test_recurrent_kernels.py
+		$(PY) -m pytest --quiet --capture=no -p no:cacheprovider tests/test_recurrent_kernels.py
 
 build/sanitized.so: $(wildcard minigrad/kernels/*.[ch]) $(BUILT)
 	@echo "building the kernels with sanitizers"
