@@ -51,7 +51,7 @@
 #define MG_SLAB_BYTES 196608     /* a packed slab of A: less than half of the smallest L2 */
 #define MG_STRIP_BYTES 1048576   /* a strip's panels: a core's part of L3 */
 #define MG_FAR_BYTES 524288      /* a larger piece of A has left L2 by the time it is read again */
-#define MG_SHARE (1 << 20)       /* multiplications that are worth a thread */
+#define MG_SHARE (1 << 21)       /* multiplications that are worth a thread */
 #endif
 #define MG_WIDEST(m) ((m) <= 2 ? 4 : 2) /* vectors of a panel: few rows have few accumulators, so more columns */
 #define MG_APART __attribute__((noinline, unused)) static

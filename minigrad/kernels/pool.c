@@ -1,15 +1,16 @@
-/* Blocks of memory that were given back, and a pool that runs one job at a time. A job is announced by one word:
+/* Blocks of memory that were given back, and a pool that runs one job at a time. One word, `claims`, says how many tasks
+ * the job has and how many are taken:
  *
- *     caller                                     worker k = 1, 2, ...
- *     fill in the job, unfinished = n - 1        spin, then sleep, until the announcement changes
- *     announcement = (job's number, n)    ---->  if k < n:
- *     run tasks 0, n, 2n, ...                        run tasks k, k + n, k + 2n, ...
- *     spin, then sleep, until             <----      unfinished -= 1
- *         unfinished == 0
+ *     caller                                     worker
+ *     fill in the job, claims = (tasks, 0)       spin, then sleep, until some task is not taken
+ *     take tasks and run them             <-->   take tasks and run them
+ *     spin, then sleep, until                    finished += 1 after each
+ *         finished == tasks
  *
- * The announcement says how many threads take part, so that a worker who does not, and may be late, reads nothing that
- * the next job writes. Whoever goes to sleep first says so and then looks once more; whoever wakes him first changes
- * what he looks at and then asks whether anybody sleeps: one of the two sees the other. */
+ * A task is taken by a compare-and-swap of the word, so whoever took one knows that its job is the present one and stays so
+ * until the task is finished: a worker that is late reads nothing that the next job writes. Whoever goes to sleep first
+ * says so and then looks once more; whoever wakes him first changes what he looks at and then asks whether anybody
+ * sleeps: one of the two sees the other. */
 #if defined(__linux__)
 #define _GNU_SOURCE /* sched_getaffinity */
 #endif
@@ -128,23 +129,19 @@ void mg_workspace_give(void *workspace)
 
 /* ---- Threads */
 
-enum {
-    TAKING_PART = 0xffff, /* the bits of an announcement that say how many threads do */
-    SPINS = 2000,         /* tens of microseconds, about as long as it takes to wake a sleeper */
-};
+enum { SPINS = 2000 }; /* tens of microseconds, about as long as it takes to wake a sleeper */
+#define DISMISSED UINT64_MAX
 
 static struct {
     atomic_flag held; /* by the caller whose job it is */
-    /* The holder's: workers read task, arg and tasks of a job that they take part in. */
+    /* The holder's. Workers read task and arg once they have taken a task. */
     void (*task)(void *arg, int k);
     void *arg;
-    int tasks;
     pthread_t *workers;
     int threads; /* what the pool was made for; 0 where there is none */
     int started; /* workers that run: fewer than threads - 1 where the system gave no more */
-    uint64_t first; /* the announcement when they were started */
     /* Between the holder and the workers. */
-    _Atomic uint64_t announcement;
+    _Atomic uint64_t claims; /* tasks << 32 | taken; or DISMISSED */
     atomic_int unfinished, workers_asleep, holder_asleep, spins;
     pthread_mutex_t lock;
     pthread_cond_t announced, finished;
@@ -207,36 +204,46 @@ static inline void breathe(void)
 #endif
 }
 
-static void run_share(int k, int parts)
+static int none_left(uint64_t claims)
 {
-    in_a_task = 1;
-    for (int t = k; t < pool.tasks; t += parts)
-        pool.task(pool.arg, t);
-    in_a_task = 0;
+    return (claims >> 32) == (claims & UINT32_MAX) && claims != DISMISSED;
 }
 
-static uint64_t next_announcement(uint64_t last)
+/* Take tasks and run them until none is left; whether the last one that was to be finished was finished here. */
+static int run_tasks(void)
 {
-    uint64_t now = atomic_load(&pool.announcement);
-    for (int i = atomic_load(&pool.spins); i > 0 && now == last; i--) {
-        breathe();
-        now = atomic_load(&pool.announcement);
+    int last = 0;
+    uint64_t claims = atomic_load(&pool.claims);
+    while (!none_left(claims) && claims != DISMISSED) {
+        if (!atomic_compare_exchange_weak(&pool.claims, &claims, claims + 1))
+            continue;
+        in_a_task = 1;
+        pool.task(pool.arg, (int)(claims & UINT32_MAX));
+        in_a_task = 0;
+        last = atomic_fetch_sub(&pool.unfinished, 1) == 1;
+        claims = atomic_load(&pool.claims);
     }
-    if (now != last)
-        return now;
+    return last;
+}
+
+static void wait_for_work(void)
+{
+    for (int i = atomic_load(&pool.spins); i > 0; i--) {
+        if (!none_left(atomic_load(&pool.claims)))
+            return;
+        breathe();
+    }
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.workers_asleep, 1);
-    while ((now = atomic_load(&pool.announcement)) == last)
+    while (none_left(atomic_load(&pool.claims)))
         pthread_cond_wait(&pool.announced, &pool.lock);
     atomic_fetch_sub(&pool.workers_asleep, 1);
     pthread_mutex_unlock(&pool.lock);
-    return now;
 }
 
-static void announce(int parts)
+static void announce(uint64_t claims)
 {
-    uint64_t number = atomic_load(&pool.announcement) / (TAKING_PART + 1) + 1;
-    atomic_store(&pool.announcement, number * (TAKING_PART + 1) + (uint64_t)parts);
+    atomic_store(&pool.claims, claims);
     if (atomic_load(&pool.workers_asleep)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_broadcast(&pool.announced);
@@ -244,24 +251,17 @@ static void announce(int parts)
     }
 }
 
-static void *work(void *place)
+static void *work(void *nothing)
 {
-    const int k = (int)(intptr_t)place;
-    uint64_t last = pool.first;
-    for (;;) {
-        last = next_announcement(last);
-        const int parts = (int)(last & TAKING_PART);
-        if (parts == 0) /* dismissed */
-            return NULL;
-        if (k >= parts)
-            continue;
-        run_share(k, parts);
-        if (atomic_fetch_sub(&pool.unfinished, 1) == 1 && atomic_load(&pool.holder_asleep)) {
+    while (atomic_load(&pool.claims) != DISMISSED) {
+        if (run_tasks() && atomic_load(&pool.holder_asleep)) {
             pthread_mutex_lock(&pool.lock);
             pthread_cond_signal(&pool.finished);
             pthread_mutex_unlock(&pool.lock);
         }
+        wait_for_work();
     }
+    return nothing;
 }
 
 static void wait_for_workers(void)
@@ -280,10 +280,10 @@ static void wait_for_workers(void)
 
 static void dismiss_workers(void)
 {
-    if (pool.started)
-        announce(0);
+    announce(DISMISSED);
     while (pool.started > 0)
         pthread_join(pool.workers[--pool.started], NULL);
+    atomic_store(&pool.claims, 0);
     free(pool.workers);
     pool.workers = NULL;
     pool.threads = 0;
@@ -294,13 +294,12 @@ static void hire_workers(int threads)
     dismiss_workers();
     pool.threads = threads;
     pool.workers = malloc((size_t)(threads - 1) * sizeof *pool.workers);
-    pool.first = atomic_load(&pool.announcement);
     atomic_store(&pool.spins, threads <= usable_cpus() ? SPINS : 0); /* who spins on a CPU that others need delays them */
     sigset_t all, before; /* signals are for the threads of the program */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.workers != NULL && pool.started < threads - 1 &&
-           pthread_create(&pool.workers[pool.started], NULL, work, (void *)(intptr_t)(pool.started + 1)) == 0)
+           pthread_create(&pool.workers[pool.started], NULL, work, NULL) == 0)
         pool.started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -317,14 +316,11 @@ void mg_parallel(void (*task)(void *arg, int k), void *arg, int tasks)
         pthread_once(&once, watch_forks);
         hire_workers(threads);
     }
-    int parts = pool.started + 1 < tasks ? pool.started + 1 : tasks;
     pool.task = task;
     pool.arg = arg;
-    pool.tasks = tasks;
-    atomic_store(&pool.unfinished, parts - 1);
-    if (parts > 1)
-        announce(parts);
-    run_share(0, parts);
+    atomic_store(&pool.unfinished, tasks);
+    announce((uint64_t)tasks << 32);
+    run_tasks();
     wait_for_workers();
     atomic_flag_clear(&pool.held);
 }
@@ -350,6 +346,7 @@ static void after_fork_in_child(void)
     kept.lock = pool.lock = lock;
     pool.announced = pool.finished = condition;
     pool.started = pool.threads = 0;
+    atomic_store(&pool.claims, 0);
     atomic_store(&pool.workers_asleep, 0);
     atomic_store(&pool.holder_asleep, 0);
     free(pool.workers);

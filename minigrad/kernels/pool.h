@@ -15,11 +15,12 @@ enum { MG_MOST_THREADS = 1024 };
 int mg_threads(void);
 void mg_set_threads(int threads); /* 1 to MG_MOST_THREADS; from the next mg_parallel on */
 
-/* Run task(arg, 0) ... task(arg, tasks - 1) and return when all are done.
+/* Run task(arg, 0) ... task(arg, tasks - 1), each once, and return when all are done.
  *
- * Task k runs on thread k % mg_threads(), the caller being thread 0, and one thread runs its tasks in order. Tasks may
- * not wait for each other: called from within a task, or while another caller has the pool, all run in order on the
- * calling thread. Threads start with the first call that needs them; a forked child starts its own. */
+ * They run on up to mg_threads() threads, the caller among them; whoever is free takes the next, so no thread waits for one
+ * that the system has put aside, and what a task computes may depend on k alone. Tasks may not wait for each other: called from
+ * within a task, or while another caller has the pool, all run in order on the calling thread. Threads start with the
+ * first call that needs them; a forked child starts its own. */
 void mg_parallel(void (*task)(void *arg, int k), void *arg, int tasks);
 
 #endif
