@@ -166,8 +166,10 @@ function cover(g) {
   } else g.lid = null;
   const [x, y] = g.kind === "step" ? [right - 22, g.box.y + 5] : cornerOf(g, left, right);
   const verb = g.folded ? "unfold" : "fold";
+  const reach = drawn("rect", { class: "reach", x: (left - x).toFixed(1), y: (g.box.y - y).toFixed(1), width: w.toFixed(1), height: g.box.h, rx: 8 });
   g.handle = drawn("g", { class: "handle", role: "button", tabindex: 0, "aria-label": `${verb} ${g.label}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` }, [
     drawn("title", {}, `${verb} ${g.label}`),
+    reach,
     drawn("rect", { width: 16, height: 16, rx: 4 }),
     drawn("path", { d: g.folded ? "M4 8h8M8 4v8" : "M4 8h8" })]);
   onPress(g.handle, () => fold(g, !g.folded));

@@ -8,7 +8,8 @@ const COLUMNS_SHOWN = 5, ROWS_SHOWN = 6;
 function figure(v, digits = 4) {
   if (Number.isNaN(v)) return "NaN";
   if (!Number.isFinite(v)) return v > 0 ? "∞" : "−∞";
-  const [mantissa, exponent] = String(Number(v.toPrecision(digits))).split("e");
+  const round = Number(v.toPrecision(digits)), small = round !== 0 && Math.abs(round) < 1e-3;
+  const [mantissa, exponent] = (small ? round.toExponential() : String(round)).split("e");
   const power = exponent && "·10" + [...exponent.replace("+", "")].map((c) => (c === "-" ? "⁻" : SUPERSCRIPTS[c])).join("");
   return (mantissa + (power ?? "")).replace("-", "−");
 }
@@ -83,8 +84,9 @@ function matrix(values, shape, of, operand = false) {
   if (!values) return "<mtext>(too large)</mtext>";
   if (values.length === 1) return scalar(values[0], operand, of);
   const across = shape.length ? shape[shape.length - 1] : 1, columns = shown(across, COLUMNS_SHOWN);
+  const digits = columns.length > 3 ? 3 : 4;
   const rows = shown(values.length / across, ROWS_SHOWN).map((r) => columns.map((c) =>
-    `<mtd><mn>${r < 0 ? (c < 0 ? "⋱" : "⋮") : c < 0 ? "⋯" : figure(values[r * across + c])}</mn></mtd>`).join(""));
+    `<mtd><mn>${r < 0 ? (c < 0 ? "⋱" : "⋮") : c < 0 ? "⋯" : figure(values[r * across + c], digits)}</mn></mtd>`).join(""));
   return `<mtable class="matrix" data-of="${of}">${rows.map((row) => `<mtr>${row}</mtr>`).join("")}</mtable>`;
 }
 

@@ -56,7 +56,10 @@ function array(title, values, summary, n) {
 const shapeOf = (n) => (n.shape.length ? n.shape.join(" × ") : "scalar");
 function link(n) {
   const button = make("button", parsed(symbol(n)), { type: "button", class: "link", "aria-label": spoken(n) });
-  button.addEventListener("click", () => choose(n, true));
+  button.addEventListener("click", () => {
+    choose(n, true);
+    if (chosen === n) address("node=" + n.key); // else it was the second of a pair
+  });
   return button;
 }
 function heading(n) {
@@ -105,6 +108,7 @@ function gradientPart(n) {
   const equation = math(`${partial(n)}<mo>=</mo>${sum.length > 1 ? few.join("<mo>+</mo>") + "<mo>=</mo>" : ""}${whole}`, "sum");
   const off = walk.residual ? `, to within ${figure(walk.residual, 1)} of their size` : "";
   const stated = root && !flows.length ? "This is what is differentiated: its gradient is 1."
+    : n.gradient && !n.gradient.every(Number.isFinite) ? "The gradient is not finite, so no parts add up to it."
     : flows.length > 1 ? `${flows.length} contributions add up to the gradient${off}.` : null;
   return [head, make("ol", terms, { class: "terms" }), equation, stated && make("p", stated, { class: "stated" }),
     n.size > 1 ? array("gradient in numbers", n.gradient, n.grad, n) : null];
@@ -124,11 +128,17 @@ function pairButton(n) {
   });
   return button;
 }
+// What was drawn as one: its operations have their own values and gradients.
+function membersPart(n) {
+  const members = all.filter((m) => m.under === n), listed = members.length > 24 ? [...members.slice(0, 12), null, ...members.slice(-11)] : members;
+  const said = (m) => [link(m), m.time === undefined ? "" : ` in t = ${m.time}`, ", "];
+  return [make("h3", `stands for ${counted(members.length, "operation")}`), make("p", listed.flatMap((m) => (m ? said(m) : ["… "])).slice(0, -1))];
+}
 function describe(n, part = "both") {
   const value = () => make("div", valuePart(n), { class: "value-part" });
-  const gradient = () => make("div", gradientPart(n), { class: "gradient-part" });
+  const gradient = () => make("div", walk && n.kind === "fold" ? membersPart(n) : gradientPart(n), { class: "gradient-part" });
   const parts = part === "value" ? [value()] : part === "gradient" ? [gradient(), value()] : [value(), gradient()];
-  panel.node.replaceChildren(...heading(n).filter(Boolean), ...parts, ...(walk ? [pairButton(n)] : []));
+  panel.node.replaceChildren(...heading(n).filter(Boolean), ...parts, ...(walk && n.kind !== "fold" ? [pairButton(n)] : []));
   panel.node.scrollTop = 0;
 }
 function welcome() {
@@ -197,6 +207,9 @@ function ledgerOf(routes, subject) {
   } else if (whole && !subject.includes("through")) {
     parts.push(make("p", ["They add up to the gradient, ", wrt.size === 1 ? "" : "of norm ", make("b", figure(stands(wrt.gradient)), { "data-sum": stands(wrt.gradient) }), "."]));
   } else parts.push(make("p", "Their sum is not shown: some local derivative on the way has too many entries to carry. minigrad explain computes it.", { class: "soft" }));
+  if (sum && !sum.every(Number.isFinite)) {
+    return [...parts, make("p", "That is not finite, so no parts add up to it; minigrad.explain.provenance says where it came from.", { class: "soft" })];
+  }
   const { listed, proven } = strongest(routes);
   if (listed.length) {
     const most = Math.max(...listed.map((r) => norm(r.contribution)), 1e-300);
@@ -226,7 +239,10 @@ function showRoutes(a, b) {
   const routes = routesBetween(of, wrt);
   turnTo("routes");
   if (!routes.nodes.length) {
-    const why = walk ? `No gradient flows from ${spoken(of)} to ${spoken(wrt)}: neither depends on the other.` : "Routes need a page that was made from a tape.";
+    const cause = between(of, wrt, () => true, () => true).nodes.length
+      ? "what leads from the one to the other passes no gradient on (detached, not differentiable, or outside of what was differentiated)"
+      : "neither depends on the other";
+    const why = walk ? `No gradient flows from ${spoken(of)} to ${spoken(wrt)}: ${cause}.` : "Routes need a page that was made from a tape.";
     panel.routes.replaceChildren(make("h2", "no route"), make("p", why));
     light(null);
   } else {

@@ -22,7 +22,9 @@ function pointAt(clientX, clientY) {
   const frame = picture.getBoundingClientRect();
   return { x: sight.x + (clientX - frame.left) / sight.scale, y: sight.y + (clientY - frame.top) / sight.scale };
 }
+let scaleBefore = null; // what revealAll took away; given back where a single node is looked at next
 function zoom(factor, at) {
+  scaleBefore = null;
   const { w, h } = room(), p = at ?? { x: sight.x + w / 2 / sight.scale, y: sight.y + h / 2 / sight.scale };
   const smallest = Math.min(w / full.w, h / full.h, 1) * 0.8, scale = Math.min(Math.max(sight.scale * factor, smallest), 6);
   sight.x = p.x - ((p.x - sight.x) * sight.scale) / scale;
@@ -31,6 +33,7 @@ function zoom(factor, at) {
   settle();
 }
 function fit() {
+  scaleBefore = null;
   const { w, h } = room();
   sight.scale = Math.min(w / full.w, h / full.h, 2);
   settle();
@@ -63,6 +66,8 @@ function pan(right, down) {
 // Bring a node into sight, with a margin, and without moving more than that takes.
 function reveal(n) {
   if (!standIn(n)) return;
+  sight.scale = scaleBefore ?? sight.scale;
+  scaleBefore = null;
   const c = placeOf(n), { w, h } = room(), margin = Math.min(90 / sight.scale, w / sight.scale / 4, h / sight.scale / 4);
   const into = (low, have, at) => (at < low + margin || at > low + have - margin ? at - have / 2 : low);
   const inside = (low, have, size) => (size > have ? Math.min(Math.max(low, 0), size - have) : low);
@@ -77,6 +82,7 @@ function revealAll(set) {
   if (!places.length) return;
   const [left, right] = [Math.min(...places.map((p) => p.x)) - 60, Math.max(...places.map((p) => p.x)) + 60];
   const [top, bottom] = [Math.min(...places.map((p) => p.y)) - 50, Math.max(...places.map((p) => p.y)) + 50];
+  scaleBefore ??= sight.scale;
   sight.scale = Math.min(sight.scale, Math.max(Math.min(w / (right - left), h / (bottom - top)), 0.35));
   sight.x = (left + right - w / sight.scale) / 2;
   sight.y = (top + bottom - h / sight.scale) / 2;

@@ -59,7 +59,7 @@ function paint() {
     mark("done", [...[...seen].map(standIn), ...edges.filter((e) => e.flows && seen.has(e.from)).map((e) => e.mark)]);
     mark("arrives", flows.map((e) => e.mark));
     note(flows.length > 12 ? [] : flows.filter((e) => e.contribution).map((e) =>
-      [e, (e.contribution.length > 1 ? "‖" + figure(norm(e.contribution), 3) + "‖" : figure(e.contribution[0], 3))]));
+      [e, (e.contribution.length > 1 ? "‖·‖ " + figure(norm(e.contribution), 3) : figure(e.contribution[0], 3))]));
   }
   mark("now", [standIn(n)]);
 }

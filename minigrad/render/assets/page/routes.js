@@ -1,17 +1,17 @@
 // Routes between two values: how many there are, what they add up to, and which are the strongest.
 // The same reckoning as minigrad.explain.paths: the gradient runs from `of` against the edges to `wrt`.
 
-// All that lies on some route, in falling order; `kept` says which edges are open.
-function between(of, wrt, kept = () => true) {
-  const below = new Set([of]);
+// All that lies on some route, in falling order; `kept` says which edges are open, `passes` which carry anything at all.
+function between(of, wrt, kept = () => true, passes = (e) => e.flows) {
+  const taken = (e) => passes(e) && kept(e), below = new Set([of]);
   for (const n of [...all].reverse()) {
-    if (below.has(n)) for (const e of n.into) if (e.flows && kept(e) && n !== wrt) below.add(e.from);
+    if (below.has(n)) for (const e of n.into) if (taken(e) && n !== wrt) below.add(e.from);
   }
   const reaching = new Set([wrt]);
-  for (const n of all) if (below.has(n) && n.into.some((e) => e.flows && kept(e) && reaching.has(e.from))) reaching.add(n);
+  for (const n of all) if (below.has(n) && n.into.some((e) => taken(e) && reaching.has(e.from))) reaching.add(n);
   if (!below.has(wrt)) return { nodes: [], edges: [] };
   const inside = [...all].reverse().filter((n) => below.has(n) && reaching.has(n));
-  const ways = inside.flatMap((n) => (n === wrt ? [] : n.into.filter((e) => e.flows && kept(e) && reaching.has(e.from))));
+  const ways = inside.flatMap((n) => (n === wrt ? [] : n.into.filter((e) => taken(e) && reaching.has(e.from))));
   return { nodes: inside, edges: ways };
 }
 

@@ -5,8 +5,9 @@ function onNode(n) {
   n.mark.setAttribute("aria-label", spoken(n));
   const pick = (event) => {
     pause();
-    if (event.shiftKey && chosen && chosen !== n) showRoutes(chosen, n);
-    else if (pairing) choose(n);
+    const single = n.kind !== "fold";
+    if (event.shiftKey && single && chosen && chosen !== n && chosen.kind !== "fold") showRoutes(chosen, n);
+    else if (pairing && single) choose(n);
     else {
       walkTo(way, -1, false);
       choose(n);
@@ -32,8 +33,10 @@ function onEdge(e) {
   e.mark.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
 function point(event, facts) {
-  if (event.pointerType === "touch") return;
-  tip.textContent = facts.filter(Boolean).join(", ");
+  if (event.pointerType !== "touch") tell(event, facts.filter(Boolean).join(", "));
+}
+function tell(event, text) {
+  tip.textContent = text;
   tip.hidden = false;
   tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)) + "px";
   tip.style.top = Math.min(event.clientY + 16, innerHeight - tip.offsetHeight - 8) + "px";
@@ -71,14 +74,14 @@ function onKey(event) {
 }
 // #step=f12 and #step=b3, #node=17, #routes=48,22
 function follow() {
-  const [what, value] = location.hash.slice(1).split("=");
+  const [what, value] = location.hash.slice(1).split("="), pair = (value ?? "").split(",").map((key) => nodes.get(key));
   if (what === "step" && /^[fb]\d+$/.test(value)) walkTo(value[0] === "b" ? "backward" : "forward", Number(value.slice(1)) - 1);
   else if (what === "node" && nodes.has(value)) {
+    walkTo(way, -1, false);
     choose(nodes.get(value), true);
     address("node=" + value);
-  } else if (what === "routes" && value?.split(",").every((key) => nodes.has(key))) {
-    showRoutes(...value.split(",").map((key) => nodes.get(key)));
-  } else walkTo("forward", -1);
+  } else if (what === "routes" && pair.length === 2 && pair[0] !== pair[1] && pair.every((n) => n && n.kind !== "fold")) showRoutes(...pair);
+  else walkTo("forward", -1);
 }
 
 document.body.classList.add("live");
@@ -117,6 +120,11 @@ if (walk?.ledgers.length) {
   showLedger(Math.max(0, walk.ledgers.findIndex((l) => /weight_hh/.test(l.wrt))));
 }
 askForRoutes();
+// Small squares have no room for their number: it is said where one is touched.
+document.querySelector("main").addEventListener("click", (event) => {
+  if (event.target.matches(".heat i")) tell(event, event.target.title);
+});
+addEventListener("pointerdown", () => { tip.hidden = true; });
 addEventListener("keydown", onKey);
 addEventListener("hashchange", follow);
 open();
