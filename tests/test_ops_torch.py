@@ -123,6 +123,7 @@ TWINS: dict[str, Callable[..., Any]] = {
     "pad": pad,
     "astype": lambda x, dtype: x.to(getattr(torch, dtype)),
     "detach": torch.detach,
+    "to_device": lambda x, device: x.to(device),
     "getitem": part,
     "put": lambda x, index, shape: torch.zeros(shape, dtype=x.dtype).index_put(
         (torch.from_numpy(np.asarray(index)),), x, accumulate=True
