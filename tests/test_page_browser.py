@@ -538,7 +538,7 @@ def test_pictures_folded_beforehand_still_walk_through_everything(opened):
     page.open(f"#node={key}")
     members = int(re.search(r"stands for (\d+) operations", page.text("#node")).group(1))
     assert members == int(re.search(r"(\d+) operations", page.text("#node .chip:last-child")).group(1)) > 3
-    page.click("#node .link")
+    page.click("#node .gradient-part .link")
     assert tape.nodes[int(page.at().removeprefix("node="))].kind == "op"
     of, wrt = (next(n for n in tape.nodes if n.name == name) for name in ("h[8]", "h[0]"))
     page.open(f"#routes={of.id},{wrt.id}")
