@@ -46,7 +46,9 @@ def variants(style: str, theme: str) -> Iterator[Picture]:
     """Yield the nine variants of the LSTM in one style and theme."""
     for variant, words in VARIANTS.items():
         peepholes = "" if variant == "NP" else " --peepholes diagonal"
-        options = f"lstm --text ab --steps 2 --hidden 3 --variant {variant}{peepholes} --style {style} --theme {theme}"
+        options = (
+            f"lstm --text ab --hidden 3 --variant {variant}{peepholes} --style {style} --theme {theme} --page slide"
+        )
         yield Picture(f"lstm-{variant}-{style}-{theme}", f"{variant}: {words or 'vanilla'}.", options)
 
 
@@ -56,21 +58,25 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
         "Networks",
         [
             Picture("rnn", "A simple recurrent network.", "rnn --text abc --hidden 5"),
-            Picture("gru", "A GRU.", "gru --text abc --hidden 5"),
-            Picture("lstm", "An LSTM.", "lstm --text abc --hidden 5"),
-            Picture("stacked", "Two layers.", "lstm --text ab --layers 2 --hidden 5"),
+            Picture("gru", "A GRU.", "gru --text abc --hidden 5 --page a4"),
+            Picture("lstm", "An LSTM.", "lstm --text abc --hidden 5 --page a4"),
+            Picture("stacked", "Two layers.", "lstm --text ab --layers 2 --hidden 5 --page a4"),
             Picture("bidirectional", "Both directions.", "rnn --text abc --bidirectional --hidden 5"),
+            Picture("cells", "Two layers, a cell as one operation.", "lstm --text ab --layers 2 --detail cells"),
+            Picture("layers", "Two layers, each as one operation.", "gru --text ab --layers 2 --detail layers"),
+            Picture("page", "Nine steps, folded until they fit a sheet.", "rnn --text gradients --page a4"),
+            Picture("slide", "Five, for a slide.", "lstm --text hello --page slide"),
             Picture("adder", "Two numbers are added bit by bit.", "adder --text 1+2 --steps 3 --hidden 5"),
         ],
     )
     yield (
         "Blocks",
         [
-            Picture("unrolled", "One block a step.", "lstm --text hello --style unrolled"),
-            Picture("unrolled-stacked", "Three layers.", "gru --text hello --layers 3 --style unrolled"),
+            Picture("unrolled", "One block a step.", "lstm --text hello --style unrolled --page a4"),
+            Picture("unrolled-stacked", "Three layers.", "gru --text hello --layers 3 --style unrolled --page a4"),
             Picture(
                 "unrolled-both", "Two layers, both directions.",
-                "lstm --text abc --layers 2 --bidirectional --style unrolled",
+                "lstm --text abc --layers 2 --bidirectional --style unrolled --page a4",
             ),
             Picture("rolled", "One block and its loops.", "lstm --text hello --style rolled"),
             Picture("rolled-stacked", "Two layers.", "gru --text hello --layers 2 --style rolled"),
@@ -96,7 +102,7 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
     yield (
         "Numbers",
         [
-            Picture("values", "Values and gradients.", "lstm --text ab --hidden 3 --show shape,value,grad"),
+            Picture("values", "Values and gradients.", "lstm --text ab --hidden 3 --show shape,value,grad --page a4"),
             Picture("local", "Local derivatives, ∂⁺, on the edges.", "gru --text ab --hidden 3 --show shape,local"),
             Picture("gain", "How much each edge can stretch a gradient.", "rnn --text abc --hidden 3 --show gain"),
             Picture("flow", "The gradient that each edge carries.", "rnn --text abc --hidden 3 --show flow"),
@@ -108,8 +114,8 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
         "Forward and backward",
         [
             Picture("backward", "The reverse sweep on the same picture.", "rnn --text abc --hidden 3 --backward"),
-            Picture("backward-lstm", "An LSTM's.", "lstm --text ab --hidden 3 --backward --theme dark"),
-            Picture("backward-blocks", "Between blocks.", "lstm --text hello --style unrolled --backward"),
+            Picture("backward-lstm", "An LSTM's.", "lstm --text ab --hidden 3 --backward --theme dark --page a4"),
+            Picture("backward-blocks", "Between blocks.", "lstm --text hello --style unrolled --backward --page a4"),
             Picture("backward-rolled", "Through the loop.", "gru --text hello --style rolled --backward"),
         ],
     )
@@ -118,25 +124,25 @@ def sections() -> Iterator[tuple[str, list[Picture]]]:
         [
             Picture(
                 "route-time", "All routes from the loss to the recurrent weights, and what leaves through each step.",
-                'lstm --text abc --hidden 3 --highlight "loss -> weight_hh_l0 by time"',
+                'lstm --text abc --hidden 3 --highlight "loss -> weight_hh_l0 by time" --page a4',
             ),
             Picture(
                 "route-top", "The two strongest routes from one state to another.",
-                'gru --text abc --hidden 3 --highlight "h[2] -> h[0] top 2"',
+                'gru --text abc --hidden 3 --highlight "h[2] -> h[0] top 2" --page a4',
             ),
             Picture(
                 "route-blocks", "The same between blocks.",
-                'lstm --text hello --style unrolled --highlight "loss -> weight_hh_l0 by time"',
+                'lstm --text hello --style unrolled --highlight "loss -> weight_hh_l0 by time" --page a4',
             ),
         ],
     )  # fmt: skip
     yield (
         "Folded",
         [
-            Picture("fold-itself", "Two hundred steps fold by themselves.", "lstm --text hello --steps 200"),
+            Picture("fold-itself", "Two hundred steps fold by themselves.", "lstm --text hello --steps 200 --page a4"),
             Picture("fold-time", "Seven steps, folded over time.", "rnn --text hello --steps 7 --fold time"),
             Picture("fold-cell", "Each layer of each step in a box.", "gru --text abc --layers 2 --fold cell"),
-            Picture("fold-gate", "Each gate in a box.", "lstm --text abc --fold gate"),
+            Picture("fold-gate", "Each gate in a box.", "lstm --text ab --fold gate"),
             Picture("fold-layer", "Each layer in a box.", "gru --text abc --layers 2 --fold layer"),
         ],
     )

@@ -188,6 +188,7 @@ examples:
   minigrad render-graph lstm --steps 40 --fold none -o long.svg
   minigrad render-graph lstm --text hello --page a4 -o handout.pdf
   minigrad render-graph gru --layers 2 -o gru.mmd
+  minigrad render-graph lstm --layers 2 --detail cells -o cells.svg
   minigrad render-graph lstm -o -
   minigrad render-graph rnn -o - --format dot | dot -Tpng > rnn.png
   minigrad render-graph model.py:loss -o loss.svg --open --watch"""
@@ -197,6 +198,7 @@ _STYLES = (
 )
 _SHOWN = "shape,value,grad on nodes; local,gain,flow on edges (default: shape)"
 _FOLDS = "time, cell, layer, gate or file.py:function; none draws every step of a long one"
+_DETAILS = "record ops (default), or whole cells or layers as one node each"
 _FORMATS = "svg, png, pdf, html, dot, json, mermaid, text or ascii, if the file does not say"
 
 
@@ -208,6 +210,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--style", metavar="STYLE", default="graph", help=_STYLES)
     group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help=_SHOWN)
     group.add_argument("--fold", metavar="WHAT", help=_FOLDS)
+    group.add_argument("--detail", metavar="WHAT", default="ops", help=_DETAILS)
     group.add_argument("--page", metavar="PAGE", help="a4 or slide: fold until the picture is no wider than that")
     group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
     group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
@@ -279,7 +282,7 @@ def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
         path = Path(arguments.output or f"{model.name}.{_ENDINGS.get(arguments.format, arguments.format)}")
         _check_place(path, arguments.no_clobber)
     with _telling(f"running {model.title}", model.count) as told:
-        with Tape() as tape:
+        with Tape(detail=arguments.detail) as tape:
             loss = model.loss(told)
         for node in tape.nodes:
             if node.kind == "parameter":
@@ -293,8 +296,10 @@ def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
         picture = render(tape, path, title=title, notes=dict(enumerate(model.captions)), **asked)
     if path is None:
         _put(picture.data)
-    who = "" if picture.engine == "none" else f", laid out by {picture.engine}"
-    print(f"{path or 'standard output'}: {picture.format}{who}", file=sys.stderr if path is None else sys.stdout)
+    print(
+        f"{path or 'standard output'}: {picture.format}{picture.drawn_by}",
+        file=sys.stderr if path is None else sys.stdout,
+    )
     return path
 
 

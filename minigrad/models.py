@@ -25,7 +25,7 @@ import numpy as np
 
 from . import losses as loss
 from . import nn, ops
-from ._core import scope
+from ._core import scope, watched_detail
 from .errors import MinigradError, UsageError
 from .nn.units import Told
 from .tensor import Tensor, is_grad_enabled, manual_seed, tensor, zeros
@@ -160,8 +160,8 @@ class Net(nn.Module):
     def outputs(self, xs: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """Yield every step's number and read-out, inside of that step's scope."""
         layer = getattr(self, self.kind)
-        if layer.bidirectional:
-            # No read-out can come before the other direction has read everything.
+        if layer.bidirectional or watched_detail() in ("cells", "layers"):
+            # No read-out can come before the other direction has read everything, or the layer has run as a whole.
             whole = tensor(np.stack([x.numpy() for x in xs]), name="x")
             read, _ = layer(whole)
             for t in range(len(xs)):

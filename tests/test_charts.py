@@ -343,7 +343,10 @@ def test_svg(style, theme):
         made.data
         == render(tape_of("V diagonal"), style=style, theme=theme, show=ALL, backward=True, title="a <b>").data
     )
-    assert repr(made) == "<minigrad picture: a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes.>"
+    assert (
+        repr(made)
+        == "<minigrad picture: a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes. Drawn by minigrad itself.>"
+    )
 
 
 def test_print_needs_no_colour():

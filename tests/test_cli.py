@@ -77,7 +77,7 @@ def test_every_format(capsys, name, start):
     assert (status, err) == (0, "")
     kind = name.partition(".")[2]
     kind = {"mmd": "mermaid", "txt": "text"}.get(kind, kind)
-    engine = ", laid out by own" if kind in ("svg", "png", "pdf", "html") else ""
+    engine = ", drawn by minigrad itself" if kind in ("svg", "png", "pdf", "html") else ""
     assert out == f"{name}: {kind}{engine}\n"
     assert start.lower() in Path(name).read_bytes().lower()
 
@@ -194,7 +194,7 @@ def test_open_asks_the_systems_viewer_and_then_the_browser(capsys, monkeypatch):
 
 def test_render_graph_is_a_command_of_its_own(capsys):
     assert cli.render_graph_main(["rnn", *SMALL]) == 0
-    assert capsys.readouterr().out == "rnn.svg: svg, laid out by own\n"
+    assert capsys.readouterr().out == "rnn.svg: svg, drawn by minigrad itself\n"
     assert cli.render_graph_main([]) == 2
     assert "See render-graph --help" in capsys.readouterr().err
 
@@ -614,3 +614,27 @@ def test_importing_the_command_line_loads_no_model_and_no_picture():
         [sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONPATH": root}, check=True
     )
     assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
+def test_detail_says_what_is_one_operation(capsys, model, layers):
+    def nodes(detail):
+        options = ["--text", "abc", "--hidden", "5", "--layers", str(layers), "--detail", detail, "--format", "json"]
+        status, out, _ = call(capsys, RENDER, model, *options, "--show", "value", "-o", "-")
+        assert status == 0
+        return json.loads(out)["nodes"]
+
+    found = {detail: nodes(detail) for detail in ("ops", "cells", "layers")}
+    count = {detail: [n["op"] for n in nodes].count for detail, nodes in found.items()}
+    assert [count["cells"](f"{model}_cell"), count["cells"](model)] == [3 * layers, 0]
+    assert [count["layers"](f"{model}_cell"), count["layers"](model)] == [0, layers]
+    assert [count["ops"](f"{model}_cell"), count["ops"](model)] == [0, 0]
+    losses = [next(n for n in nodes if n.get("name") == "E")["value"]["numbers"] for nodes in found.values()]
+    assert losses[1:] == [pytest.approx(losses[0], rel=1e-6)] * 2
+
+
+def test_an_unknown_detail_is_a_bad_call(capsys):
+    status, out, err = call(capsys, RENDER, "rnn", "--detail", "gates", "-o", "-")
+    assert (status, out) == (2, "")
+    assert "'ops', 'cells' or 'layers', not 'gates'" in err

@@ -31,7 +31,7 @@ def test_the_demo_learns_draws_and_says_where(example, capsys):
     assert shown[-1] < 0.7 * shown[0]
     assert re.search(r"150/150  loss .* steps/s  0 s left", out)
     for ending in ("svg", "png", "html"):
-        assert re.search(rf"^demo/lstm\.{ending}: {ending}, laid out by ", out, re.MULTILINE)
+        assert re.search(rf"^demo/lstm\.{ending}: {ending}, drawn by ", out, re.MULTILINE)
         assert Path(f"demo/lstm.{ending}").stat().st_size > 10_000
     assert "lstm spelling &#x27; the&#x27;" in Path("demo/lstm.svg").read_text(encoding="utf-8").replace("'", "&#x27;")
     weights = np.load("demo/lstm.npz")

@@ -62,6 +62,8 @@ def test_pictures_are_whole(title, scenes, monkeypatch):
                 continue
             root = ET.fromstring(text)
             assert len(text.encode()) < 1_000_000
+            if engine == "own" or "--page" in picture.options:
+                assert int(root.get("width")) <= (1123 if "--page a4" in picture.options else 1280)
             found += [f"{picture.name}, {engine}: {fault}" for fault in faults(*scenes)]
             ids = [e.get("id") for e in root.iter() if e.get("id")]
             assert len(ids) == len(set(ids))

@@ -11,7 +11,7 @@ import minigrad as mg
 from minigrad import models
 from minigrad.errors import UsageError
 from minigrad.graph.immediate import immediate
-from minigrad.graph.view import View, past_stacks, roll, unroll, view_of
+from minigrad.graph.view import View, fold, past_stacks, roll, unroll, view_of
 from minigrad.op import PAGE, record
 from minigrad.render import check, render
 from minigrad.render.dot import to_dot
@@ -479,3 +479,16 @@ def test_text_formats_draw_the_way_back_and_what_flows(kind):
 def test_a_cut_edge_ends_in_a_cross():
     made = render(loop(cut=1), format="mermaid").data
     assert len(re.findall(r" --x n", made)) == 2
+
+
+def test_operands_without_a_name_are_called_by_what_they_are(tapes):
+    said = {e.local for e in view_of(tapes["gru"]).edges}
+    assert {"(U_n h₋₁+b)", "(U_n h₀+b)"} <= said
+    assert not said & {"a", "b", "x", "y"}
+    pages = {e.local for e in view_of(tapes["rnn"]).edges if "softmax" in (e.local or "")}
+    assert pages == {f"(softmax(logits{t})−onehot)/N" for t in "₀₁₂"}
+
+
+def test_a_folded_layer_says_which_it_is(tapes):
+    view = view_of(tapes["two layers"], fold_with=lambda view: fold(past_stacks(view), "layer"))
+    assert [n.label for n in view.nodes if n.kind == "fold"] == ["lstm layer 0", "lstm layer 1"]

@@ -384,7 +384,7 @@ def test_notebooks():
     made = render(tapes.rnn(2), engine="own")
     bundle = made._repr_mimebundle_()
     assert bundle["image/svg+xml"] == made._repr_svg_() == made.data
-    assert "laid out by own" in bundle["text/plain"].lower()
+    assert "drawn by minigrad itself" in bundle["text/plain"].lower()
     page = render(tapes.rnn(2), format="html", engine="own")
     framed = page._repr_mimebundle_()["text/html"]
     assert html.unescape(re.search(r'srcdoc="([^"]*)"', framed).group(1)) == page.data

@@ -344,3 +344,17 @@ def test_each_result_of_a_cell_has_its_wire():
     text = render(tape, format="text").data
     assert re.search(r"║ c⁰₀ +║ c¹₀ +┊ h⁰₀ +┊ h¹₀\n", text)
     assert "as t = 1: x₂ h⁰₂ h¹₂" in text or "as t = 0: x₂ h⁰₂ h¹₂" in text
+
+
+def test_two_pictures_on_one_page_share_no_names(tmp_path):
+    tape = recorded("rnn", steps=2)
+    one, other = render(tape).data, render(tape, theme="dark").data
+    assert one == render(tape).data
+    marks = [set(re.findall(r'<(?:marker|title|desc) id="([^"]+)"', made)) for made in (one, other)]
+    assert len(marks[0]) > 8
+    assert not marks[0] & marks[1]
+    for made, mine in zip((one, other), marks, strict=True):
+        assert set(re.findall(r"url\(#([^)]+)\)", made)) <= mine
+        (own,) = re.findall(r'<svg [^>]*class="mg (\S+)"', made)
+        rules = re.findall(r"(?:^|[},])(\.[^ {]+) ", re.search("<style>\n(.*?)</style>", made, re.S)[1], re.M)
+        assert set(rules) == {f".{own}"}

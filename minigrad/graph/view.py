@@ -416,6 +416,9 @@ def _called(node: Any) -> str | None:
         letter = parameter_letter(found[1] if found else node.name)
         return f"{letter}_{found[2]}" if found and not found[2].isdecimal() else letter
     own = _plainly(node.name)
+    if not own and node.op == "affine" and len(node.inputs) > 1:
+        weight, x = (_called(parent) for parent in (node.inputs[1], node.inputs[0]))
+        return f"({weight} {x}{'+b' if len(node.inputs) > 2 else ''})" if weight and x else None
     if own or node.kind != "op" or getattr(node.record, "kind", "") != "elementwise":
         return own
     inside = {word: _plainly(x.name) or _number(x) for word, x in zip(node.arguments, node.inputs, strict=True)}
@@ -499,6 +502,8 @@ def fold(
         name = by if callable(by) else _NAMED_FOLDS[by]
         kept = frozenset(keep or ())
         group = {n.id: key for n in view.nodes if n.id not in kept and (key := name(n)) is not None}
+        if by == "layer":
+            return _quotient(view, group, {key: key.replace("/", " ") for key in group.values()})
     else:
         raise UsageError(f"cannot fold by {by!r}: choose {', '.join(FOLDS)} or a function of a node")
     return _quotient(view, group)

@@ -213,9 +213,11 @@ cross_entropy = general(
     " * (softmax(x, axis=class_axis(x_shape)) - one_hot(target, x)), axis=loss_axes(x_shape, reduction))",
     indices=("target",),
     prepare=_class_weights,
+    says={"x": "g * (softmax(x) - one_hot(target)) / N"},
     floats=True,
     shapes="(n, c, …), (n, …) -> (); (n, …) unreduced",
-    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by class weights.",
+    doc="-log_softmax(x)[target] for class numbers, classes on axis 1; a mean is weighted by class weights. "
+    "N: what the mean divides by, over the weight of the item's class; 1 in a sum.",
 )
 
 

@@ -136,6 +136,14 @@ class Rendered:
     svg: str | None = None
     summary: str = ""
 
+    @property
+    def drawn_by(self) -> str:
+        """Words that follow the format: which engine ordered the steps, nothing where there is no drawing."""
+        if self.svg is None:
+            return ""
+        itself = self.engine in ("own", "none")
+        return ", drawn by minigrad itself" if itself else f", laid out by {self.engine}"
+
     def __repr__(self) -> str:
         return f"<{self.summary}>"
 
@@ -312,9 +320,9 @@ def render(
     written = None
     if path is not None:
         written = write_whole(path, data.encode() if isinstance(data, str) else data)
-    by = "" if who == "none" else f" Laid out by {who}."
-    summary = f"minigrad picture: {said}{by}" if svg else f"minigrad picture as {kind}"
-    return Rendered(data, kind, who, written, svg, summary)
+    made = Rendered(data, kind, who, written, svg)
+    by = f" {made.drawn_by[2:].capitalize()}."
+    return replace(made, summary=f"minigrad picture: {said}{by}" if svg else f"minigrad picture as {kind}")
 
 
 def check(path: str | os.PathLike[str] | None = None, **options: Any) -> None:

@@ -125,7 +125,9 @@ class _Builder:
 
     def _sort_out(self) -> None:
         column = columns(self.view)
-        steps = self.view.steps
+        # a whole layer as one node has all steps in it: what comes after it stands above it, whatever its step
+        whole = any(n.kind == "op" and n.step is None and is_block(n) for n in self.view.nodes)
+        steps = () if whole else self.view.steps
         self.notes = dict(self.view.notes)
         self.timed = bool(steps)
         self.taps = {n.id: n.tap for n in self.view.nodes if n.tap is not None} if steps else {}
@@ -511,9 +513,21 @@ class _Builder:
         text = self.notes.get(column.time, "") if column.time is not None else ""
         return text if len(text) <= _LONGEST_NOTE else text[: _LONGEST_NOTE - 1] + "…"
 
+    def _header(self, column: _Column) -> tuple[float, float, float]:
+        """Return where a frame's title and its note begin, beside what leads up and out, and where both end."""
+        ways = sorted(way[-1][0] + _FRAME_PAD for way in column.plan.tops.values())
+        starts, end = [], 9.0 - 14.0
+        for text, size in ((self._frame_text(column), 11.0), (self._note_text(column), NOTE)):
+            start, wide = end + 14.0, width(text, size)
+            for way in ways if text else ():
+                if start - 4.0 < way < start + wide + 4.0:
+                    start = way + 6.0
+            starts.append(start)
+            end = start + wide if text else end
+        return starts[0], starts[1], end
+
     def _header_width(self, column: _Column) -> float:
-        note = self._note_text(column)
-        return width(self._frame_text(column), 11) + 20 + (width(note, NOTE) + 14 if note else 0)
+        return self._header(column)[2] + 11.0
 
     def _frame_text(self, column: _Column) -> str:
         for i in column.ids:
@@ -665,9 +679,10 @@ class _Builder:
                 text = self._frame_text(column)
                 left = x0 - _FRAME_PAD
                 w = max(plan.width + 2 * _FRAME_PAD, self._header_width(column))
-                words = Words(text, left + 9, self.frame_top + 12, 11, "sans", "start", "f")
+                head, beside, _ = self._header(column)
+                words = Words(text, left + head, self.frame_top + 12, 11, "sans", "start", "f")
                 note = self._note_text(column)
-                noted = (Words(note, left + 23 + width(text, 11), words.y, NOTE, "sans", "start", "note"),)
+                noted = (Words(note, left + beside, words.y, NOTE, "sans", "start", "note"),)
                 folded = any(self.nodes[i].span for i in column.ids)
                 height = self.frame_bottom - self.frame_top
                 scene.frames.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -13,22 +14,28 @@ from minigrad.render.theme import style_sheet
 
 _CORNER = 9.0
 _HOP = 4.5
+_OWN = "\x01"
+"""Stands for a picture's own name until all of it is known; no text can hold it."""
 _ARROWS = ("data", "cell", "hidden", "r0", "r1", "r2", "r3", "r4", "r5")
 _OVERLAYS = ("route", "cut")
 _CHART_ARROWS = ("forward", "lag", "peephole", "highway", "backward")
 
 
 def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
-    """Return the scene as one SVG document."""
+    """Return the scene as one SVG document.
+
+    What a page would share between the pictures on it, rules and arrow heads, has the picture's own name in it: a hash
+    of all that it is made of.
+    """
     w, h = _n(scene.width), _n(scene.height)
     title = scene.title or "Computation graph"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg mg{_OWN}" width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
         'role="img" '
-        'aria-labelledby="mg-title mg-desc">',
-        f'<title id="mg-title">{escape(title)}</title>',
-        f'<desc id="mg-desc">{escape(description)}</desc>',
-        f"<style>\n{style_sheet(theme)}\n</style>",
+        f'aria-labelledby="mg-title{_OWN} mg-desc{_OWN}">',
+        f'<title id="mg-title{_OWN}">{escape(title)}</title>',
+        f'<desc id="mg-desc{_OWN}">{escape(description)}</desc>',
+        "<style>\n" + style_sheet(theme, "mg" + _OWN) + "\n</style>",
         "<defs>" + "".join(_marker(name) for name in _markers(scene)) + "</defs>",
         f'<rect class="paper" width="{w}" height="{h}"/>',
         '<g class="frames">',
@@ -53,15 +60,18 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     parts.append('</g><g class="legend">')
     for kind, style, x, y in scene.legend:
         if kind == "line":
-            parts.append(f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)})"/>')
+            parts.append(
+                f'<path class="e {style}" d="M{_n(x)} {_n(y)}h22" marker-end="url(#a-{_arrow(style)}{_OWN})"/>'
+            )
         elif kind == "delay":
             parts.append(f'<rect class="delay" x="{_n(x + 4)}" y="{_n(y - 4)}" width="8" height="8"/>')
         elif kind == "box":
             parts.append(
                 f'<g class="n {style}"><rect class="b" x="{_n(x)}" y="{_n(y - 5)}" width="14" height="10" rx="3"/></g>'
             )
-    parts.append("</g></svg>")
-    return "\n".join(parts) + "\n"
+    parts.append("</g></svg>\n")
+    made = "\n".join(parts)
+    return made.replace(_OWN, "-" + hashlib.sha256(made.encode()).hexdigest()[:8])
 
 
 def escape(text: str) -> str:
@@ -92,13 +102,13 @@ def _marker(name: str) -> str:
     if name in _CHART_ARROWS:
         size = 13.0 if name == "highway" else 10.0
         return (
-            f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
+            f'<marker id="a-{name}{_OWN}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
             f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
             '<path d="M0.5 0.8L9.5 4L0.5 7.2Z"/></marker>'
         )
     size = 12 if name == "route" else 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
     return (
-        f'<marker id="a-{name}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
+        f'<marker id="a-{name}{_OWN}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
         f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
         '<path d="M0 0.6L10 4L0 7.4Z"/></marker>'
     )
@@ -108,7 +118,7 @@ def _wire(wire: Wire) -> str:
     d = _path(wire.points, wire.hops) if wire.square else _smooth(wire.points)
     return (
         f'<path class="{" ".join(dict.fromkeys(["e", wire.style, wire.key, *wire.classes]))}" id="{wire.key}" d="{d}"'
-        + (f' marker-end="url(#a-{_arrow(wire.style)})"' if wire.arrow else "")
+        + (f' marker-end="url(#a-{_arrow(wire.style)}{_OWN})"' if wire.arrow else "")
         + f"><title>{escape(wire.title)}</title></path>"
         + (_slashes(wire) if "cut" in wire.style.split() else "")
     )

@@ -83,8 +83,8 @@ def theme_named(name: str) -> Theme:
     return THEMES[name]
 
 
-def style_sheet(name: str) -> str:
-    """Return the CSS of a theme; all of it is below the class ``mg``, so that it styles nothing else."""
+def style_sheet(name: str, below: str = "mg") -> str:
+    """Return the CSS of a theme; all of it is below one class, so that it styles nothing else."""
     t = theme_named(name)
     rules = [
         f".mg .paper{{fill:{t.paper}}}",
@@ -111,7 +111,7 @@ def style_sheet(name: str) -> str:
     rules.append(f".mg .n.loss .b,.mg .n.loss .i{{stroke:{t.loss}}}")
     for k, colour in enumerate(t.rails):
         rules.append(f".mg .r{k}{{stroke:{colour}}}.mg .dot.r{k},.mg .a-r{k}{{fill:{colour};stroke:none}}")
-    return "\n".join(rules)
+    return "\n".join(rules).replace(".mg ", f".{below} ")
 
 
 def _overlay_rules(t: Theme) -> list[str]:

@@ -88,7 +88,7 @@ document.body.classList.add("live");
 byId("bar").hidden = byId("panel").hidden = false;
 svg.removeAttribute("width");
 svg.removeAttribute("height");
-svg.querySelectorAll("title").forEach((t) => { if (t.id !== "mg-title") t.remove(); }); // our own tips instead
+svg.querySelectorAll("title").forEach((t) => { if (!t.id) t.remove(); }); // our own tips instead
 const faces = new Map(); // mark -> who answers for it: the node it is named after, else the last one it stands for
 for (const n of [...all, ...drawnFolds]) {
   if (n.mark && faces.get(n.mark)?.mark.id !== "n-" + faces.get(n.mark)?.key) faces.set(n.mark, n);
