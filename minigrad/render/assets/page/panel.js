@@ -69,7 +69,7 @@ function heading(n) {
   if (n.time !== undefined) facts.push("t = " + n.time);
   if (where.length) facts.push(where.join(" / "));
   if (n.kind !== "fold") facts.push(shapeOf(n) + " " + n.dtype);
-  else facts.push(counted(n.members.reduce((s, [a, b]) => s + b - a + 1, 0), "operation"));
+  else facts.push(counted(n.members.reduce((s, [a, b]) => s + b - a + 1, 0), "node"));
   const options = Object.entries(n.params ?? {}).filter(([, v]) => v !== null && typeof v !== "object");
   return [title, make("p", facts.map((fact) => make("span", fact, { class: "chip" }))),
     formulaOf(n)?.doc ? make("p", formulaOf(n).doc, { class: "soft" }) : null,
@@ -128,11 +128,11 @@ function pairButton(n) {
   });
   return button;
 }
-// What was drawn as one: its operations have their own values and gradients.
+// What was drawn as one: its nodes have their own values and gradients.
 function membersPart(n) {
   const members = all.filter((m) => m.under === n), listed = members.length > 24 ? [...members.slice(0, 12), null, ...members.slice(-11)] : members;
   const said = (m) => [link(m), m.time === undefined ? "" : ` in t = ${m.time}`, ", "];
-  return [make("h3", `stands for ${counted(members.length, "operation")}`), make("p", listed.flatMap((m) => (m ? said(m) : ["… "])).slice(0, -1))];
+  return [make("h3", `stands for ${counted(members.length, "node")}`), make("p", listed.flatMap((m) => (m ? said(m) : ["… "])).slice(0, -1))];
 }
 function describe(n, part = "both") {
   const value = () => make("div", valuePart(n), { class: "value-part" });
