@@ -523,7 +523,7 @@ def test_a_chart_of_one_step_walks_through_that_step(opened):
 
 @pytest.mark.parametrize("style", ["unrolled", "rolled"])
 def test_blocks_walk_through_what_is_inside(opened, style):
-    tape = recorded("lstm", text="abab", hidden=2, steps=4, seed=3)
+    tape = recorded("lstm", text="aba", hidden=2, steps=3, seed=3)
     seen = opened(tape, style=style).js(WALK, "backward")
     assert len(seen) == len(walk_of(tape).backward)
     assert all(len(s["now"]) == 1 for s in seen)
@@ -703,10 +703,10 @@ def test_what_is_too_large_is_said(opened, monkeypatch):
 def odd_tape(kind):
     if kind in ("cells", "layers"):
         return whole_cells(kind)
-    if kind in ("bidirectional", "stacked"):
-        return recorded(
-            "gru", text="ab", hidden=2, steps=2, **{"bidirectional": True} if kind[0] == "b" else {"layers": 2}
-        )
+    if kind == "bidirectional":
+        return recorded("gru", text="ab", hidden=2, steps=2, bidirectional=True)
+    if kind == "stacked":
+        return recorded("rnn", text="ab", hidden=2, steps=2, layers=2)
     with mg.Tape() as tape:
         if kind == "embedding":
             mg.losses.cross_entropy(
@@ -757,3 +757,17 @@ def test_not_finite_is_shown_as_it_is(opened):
     shown = page.js(NUMBERS + "return state()")["arrays"]["value"]
     assert [t.rpartition("] ")[2] for t in shown] == ["NaN", "−∞", "1.386294"]
     assert math.isinf(x.grad.numpy()[1])
+    page.open(f"#routes={len(tape.nodes) - 1},{tape.of(x).id}")
+    assert "That is not finite, so no parts add up to it" in page.text("#routes")
+
+
+def test_where_nothing_flows_it_says_why(opened):
+    with mg.Tape() as tape:
+        x = mg.tensor([0.3, -0.7], requires_grad=True, name="x")
+        y, z = mg.tanh(x), mg.sigmoid(x)
+        (mg.exp(y.detach()) * z).sum()
+    y, z, e = (next(n for n in tape.nodes if n.op == op) for op in ("tanh", "sigmoid", "exp"))
+    page = opened(tape, f"#routes={e.id},{y.id}")
+    assert "passes no gradient on (detached" in page.text("#routes")
+    page.open(f"#routes={z.id},{y.id}")
+    assert "neither depends on the other" in page.text("#routes")
