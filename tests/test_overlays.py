@@ -417,6 +417,13 @@ def test_every_model_fits_a_page_in_its_own_size(tapes, name, style):
             assert letters_of(made) >= 6.5
 
 
+def test_a_headline_stands_beside_what_leaves_through_it():
+    view = view_of(recorded("lstm", steps=9), fold_with=lambda view: unroll(fold(past_stacks(view), keep=(0, 8))))
+    scene = lay_out(view)
+    assert len([wire for wire in scene.wires if wire.points[-1][1] < scene.frames[1].y]) == 10
+    assert faults(scene) == []
+
+
 def test_two_steps_of_an_lstm_fit_a_sheet_as_they_are():
     made = render(recorded("lstm", steps=2, hidden=5))
     assert width_of(made) <= 1123

@@ -515,7 +515,11 @@ class _Builder:
 
     def _header(self, column: _Column) -> tuple[float, float, float]:
         """Return where a frame's title and its note begin, beside what leads up and out, and where both end."""
-        ways = sorted(way[-1][0] + _FRAME_PAD for way in column.plan.tops.values())
+        ways = sorted(
+            way[-1][0] + _FRAME_PAD + shift
+            for source, way in column.plan.tops.items()
+            for shift in self._shifts(column.ids[source]).values()
+        )
         starts, end = [], 9.0 - 14.0
         for text, size in ((self._frame_text(column), 11.0), (self._note_text(column), NOTE)):
             start, wide = end + 14.0, width(text, size)
@@ -841,13 +845,15 @@ class _Builder:
     def _way_up(self, k: int) -> list[Point]:
         """The way from a box through the ceiling; what a block hands on besides has a line of its own."""
         source = self.edges[k].source
-        carried = dict.fromkeys(
-            self.edges[j].carries for j in self.out[source] if self.edges[j].target in self.ceiling_set
-        )
-        shift = 10.0 * (list(carried).index(self.edges[k].carries) - (len(carried) - 1) / 2)
-        if not is_block(self.nodes[source]):
-            shift = 0.0
+        shift = self._shifts(source)[self.edges[k].carries]
         return [(x + shift, y) for x, y in self.top_at[source]]
+
+    def _shifts(self, source: int) -> dict[str | None, float]:
+        """Return how far from its middle each value that a box hands upwards leaves it."""
+        up = [self.edges[j].carries for j in self.out[source] if self.edges[j].target in self.ceiling_set]
+        carried = list(dict.fromkeys(up))
+        apart = 10.0 if is_block(self.nodes[source]) else 0.0
+        return {word: apart * (k - (len(carried) - 1) / 2) for k, word in enumerate(carried)}
 
     def _draw_ceiling(self) -> None:
         ways = {k: self._way_up(k) for i in self.ceiling for k in self.into[i] if self.edges[k].source in self.top_at}
