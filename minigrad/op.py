@@ -26,7 +26,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._core import OpBase, TensorBase, data_of, is_recording, tensor
-from .errors import DeviceError, DTypeError, FormulaError, MinigradError, ShapeError, UsageError, where
+from .errors import (
+    DeviceError,
+    DTypeError,
+    FormulaError,
+    MinigradError,
+    MissingExtraError,
+    ShapeError,
+    UsageError,
+    where,
+)
 
 if TYPE_CHECKING:
     from . import formula
@@ -551,8 +560,8 @@ class Op(OpBase):
 
     def fail(self, error: Exception, operands: list[Any], params: dict[str, Any] | None, scope: str) -> None:
         """Raise `error` again with the operation, the operands' shapes and the scope in its message."""
-        if getattr(error, "_minigrad_told", False):
-            return
+        if getattr(error, "_minigrad_told", False) or isinstance(error, MissingExtraError):
+            return  # what is not installed is missed everywhere: the place adds nothing
         named = [
             (self.operand_word(k, params or {}), tuple(x.shape)) for k, x in enumerate(operands) if hasattr(x, "shape")
         ]

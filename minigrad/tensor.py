@@ -672,7 +672,8 @@ def _supported(array: Any) -> Any:
         raise DTypeError(f"elements of type {array.dtype} are stored in the other byte order: mg.tensor copies them")
     if array_lane(array).kind(array) not in "fib":
         raise DTypeError(
-            f"cannot make a tensor of elements of type {array.dtype}; floats, integers and booleans are supported"
+            f"cannot make a tensor of elements of type {array.dtype}; float32, float64, integers and booleans are "
+            "supported"
         )
     return array
 

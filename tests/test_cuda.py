@@ -152,14 +152,25 @@ def fresh(program: str) -> str:
     return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_without_cupy_one_line_says_what_to_install() -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        "mg.tensor([1.0], device='cuda')",
+        "mg.tensor([1.0]).to('cuda')",
+        "mg.tensor([1.0]).cuda()",
+        "mg.nn.GRU(2, 3, device='cuda')",
+        "mg.nn.GRU(2, 3).to('cuda')",
+        "mg.nn.GRU(2, 3).cuda()",
+    ],
+)
+def test_without_cupy_one_line_says_what_to_install(call: str) -> None:
     said = fresh(
         "class Never:\n"
         "    def find_spec(self, name, *rest):\n"
         "        if name == 'cupy': raise ModuleNotFoundError(\"No module named 'cupy'\", name='cupy')\n"
         "sys.meta_path.insert(0, Never())\n"
         "import minigrad as mg\n"
-        "try: mg.tensor([1.0], device='cuda')\n"
+        f"try: {call}\n"
         "except mg.errors.MissingExtraError as e: print(e)\n"
     )
     assert said == str(MissingExtraError('device="cuda"', "cuda"))

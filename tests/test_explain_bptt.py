@@ -620,6 +620,7 @@ def test_the_map_in_the_terminal():
     assert (wide[3], wide[4], len(wide[4:-3])) == ("", "  0 ██", 30)
     assert max(map(len, wide)) <= 80
     assert repr(halves(3)) == "<time ledger of w: 3 losses by 3 columns>"
+    assert repr(halves(1)) == "<time ledger of w: 1 loss by 1 column>"
 
 
 def test_a_heat_map_needs_matplotlib(monkeypatch):

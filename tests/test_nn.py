@@ -444,6 +444,8 @@ def test_refused_shapes(kind, x, states, words):
 def test_states_of_an_lstm_come_in_pairs():
     with pytest.raises(UsageError, match=r"\(h_0, c_0\), not Tensor"):
         nn.LSTM(I, H)(mg.ones(T, N, I), mg.ones(1, N, H))
+    with pytest.raises(UsageError, match="c_0 is None; give zeros"):
+        nn.LSTM(I, H)(mg.ones(T, N, I), (mg.ones(1, N, H), None))
 
 
 def test_two_dtypes_are_refused():
@@ -701,6 +703,8 @@ def test_a_state_that_does_not_fit_is_refused_whole():
         model.load_state_dict(bad)
     with pytest.raises(ShapeError, match=r"first\.bias has"):
         model.load_state_dict(bad, strict=False)
+    with pytest.raises(UsageError, match="takes a dictionary, path -> array, not str"):
+        model.load_state_dict("model.safetensors")
     for k, v in model.state_dict().items():
         np.testing.assert_array_equal(v.numpy(), good[k])
     del bad["first.bias"]
@@ -715,16 +719,17 @@ def test_a_state_that_does_not_fit_is_refused_whole():
 @pytest.mark.needs("torch")
 def test_state_to_pytorch_and_back():
     torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
     twin = torch.nn.Sequential(torch.nn.Linear(I, H), torch.nn.Tanh(), torch.nn.Linear(H, 2)).double()
     model = nn.Sequential(nn.Linear(I, H), nn.Tanh(), nn.Linear(H, 2))
     model.load_state_dict(twin.state_dict())
     model.load_state_dict(dict(twin.named_parameters()))
     x = numbers(N, I)
-    np.testing.assert_allclose(model(x).numpy(), twin(torch.tensor(x)).detach().numpy(), rtol=1e-13)
+    np.testing.assert_allclose(model(x).numpy(), twin(torch.tensor(x)).detach().numpy(), rtol=1e-13, atol=1e-15)
     with mg.no_grad():
         model[0].weight.mul_(2.0)
     twin.load_state_dict({k: torch.from_dlpack(v) for k, v in model.state_dict().items()})
-    np.testing.assert_allclose(model(x).numpy(), twin(torch.tensor(x)).detach().numpy(), rtol=1e-13)
+    np.testing.assert_allclose(model(x).numpy(), twin(torch.tensor(x)).detach().numpy(), rtol=1e-13, atol=1e-15)
 
 
 def test_copies_and_pickles():

@@ -35,7 +35,7 @@ from minigrad.backend import host
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
 from minigrad.graph.view import gate_letter
-from minigrad.graph.words import Shown
+from minigrad.graph.words import Shown, counted
 from minigrad.tensor import ones_like
 
 __all__ = ["OUTSIDE", "TimeLedger", "bptt"]
@@ -497,7 +497,7 @@ class TimeLedger(Shown):
         labels = [str(t) for t in self.times[::down]]
         wide = max(len(label) for label in [*labels, "t"])
         heading = f"time ledger of {_name(self._split.leaf)} {self.total.shape}"
-        inside = [f"{len(self.times)} losses by {len(self.columns)} columns, k = {_range(self.columns)}"]
+        inside = [f"{self._size()}, k = {_range(self.columns)}"]
         if across * down > 1:
             inside.append(f"a cell shows the largest of {down} by {across} terms")
         out = [heading[:80], *inside, ""]
@@ -516,7 +516,10 @@ class TimeLedger(Shown):
         )
 
     def __repr__(self) -> str:
-        return f"<time ledger of {_name(self._split.leaf)}: {len(self.times)} losses by {len(self.columns)} columns>"
+        return f"<time ledger of {_name(self._split.leaf)}: {self._size()}>"
+
+    def _size(self) -> str:
+        return f"{counted(len(self.times), 'loss')} by {counted(len(self.columns), 'column')}"
 
 
 def _shade(norm: float, most: float) -> str:

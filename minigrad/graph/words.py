@@ -169,10 +169,11 @@ def percent(share: float | None) -> str:
 def counted(count: int, word: str) -> str:
     """Write a count with its word, thousands apart.
 
-    >>> counted(1, "route"), counted(33629651653051, "route")
-    ('1 route', '33 629 651 653 051 routes')
+    >>> counted(1, "route"), counted(33629651653051, "route"), counted(2, "loss")
+    ('1 route', '33 629 651 653 051 routes', '2 losses')
     """
-    return f"{count:,}".replace(",", " ") + f" {word}{'' if count == 1 else 's'}"
+    plural = "es" if word.endswith("s") else "s"
+    return f"{count:,}".replace(",", " ") + f" {word}{'' if count == 1 else plural}"
 
 
 def plain(array: Any) -> Any:

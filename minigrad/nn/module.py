@@ -250,6 +250,14 @@ class Module:
         """Convert to float64."""
         return self.to("float64")
 
+    def cpu(self) -> Self:
+        """Move to the CPU's memory."""
+        return self.to("cpu")
+
+    def cuda(self) -> Self:
+        """Move to the GPU's memory."""
+        return self.to("cuda")
+
     # -- state -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -277,9 +285,12 @@ class Module:
                 returned.
 
         Raises:
-            UsageError: missing or unexpected keys, a value that is no array. ShapeError: wrong shapes. All
-                are named.
+            UsageError: no dictionary, missing or unexpected keys, a value that is no array. ShapeError: wrong
+                shapes. All are named.
         """
+        if not isinstance(state, Mapping):
+            who = f"load_state_dict of {type(self).__name__}"
+            raise UsageError(f"{who} takes a dictionary, path -> array, not {type(state).__name__}")
         own = dict(self._state())
         result = LoadResult([k for k in own if k not in state], [k for k in state if k not in own])
         given = {k: as_array(f"load_state_dict: {k}", state[k]) for k in own if k in state}

@@ -142,6 +142,9 @@ class Recurrent(Module):
         elif len(words) == 1:
             states = (as_tensor(given),)
         elif isinstance(given, tuple | list) and least <= len(given) <= len(words):
+            for word, state in zip(words, given, strict=False):
+                if state is None:
+                    raise UsageError(f"{who}: {word}_0 is None; give zeros for it, or leave out all initial states")
             states = tuple(as_tensor(s) for s in given)
         else:
             kind = f"{len(given)} states" if isinstance(given, tuple | list) else type(given).__name__
