@@ -289,7 +289,7 @@ class Module:
                 shapes. All are named.
         """
         if not isinstance(state, Mapping):
-            who = f"load_state_dict of {type(self).__name__}"
+            who = f"load_state_dict of {type(self).__name__}"  # type: ignore[unreachable]
             raise UsageError(f"{who} takes a dictionary, path -> array, not {type(state).__name__}")
         own = dict(self._state())
         result = LoadResult([k for k in own if k not in state], [k for k in state if k not in own])
