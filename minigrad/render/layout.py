@@ -35,15 +35,20 @@ from minigrad.render.scene import SMALL, Box, Frame, Point, Rail, Scene, Wire, W
 from minigrad.render.text import width
 
 LABEL = 11.5
-TINY = 7.5
+TINY = 8.5
+_TITLE = 15.0
 NOTE = 9.5
 _LONGEST_NOTE = 48
 _LOOP = 40.0
 """Pixels beside a block for each value that it hands to itself."""
 _MARGIN = 14.0
 _FRAME_PAD = 10.0
-_HEADER = 20.0
-_HEAD = 15.0
+_HEADER = 16.0
+_HEAD = 14.0
+_LEADING = 1.18
+"""Height of a line for each pixel of its letters."""
+_PAD = 6.0
+"""Pixels that a box is higher than its lines."""
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
 _OVERLAID = (
@@ -224,7 +229,7 @@ class _Builder:
         if id not in self.sized:
             lines = self._lines(self.nodes[id])
             w = max(width(t, s, f, m) for t, s, f, m, _ in lines) + 12
-            h = sum(s * 1.22 for _, s, *_ in lines) + 8
+            h = sum(s * _LEADING for _, s, *_ in lines) + _PAD
             self.sized[id] = (max(round(w), 26.0), float(round(h)))
         return self.sized[id]
 
@@ -232,12 +237,12 @@ class _Builder:
         node = self.nodes[id]
         w, h = size or self._size(id)
         lines = self._lines(node)
-        total = sum(s * 1.22 for _, s, *_ in lines)
+        total = sum(s * _LEADING for _, s, *_ in lines)
         at = y - total / 2
         words = []
         for text, s, face, low, style in lines:
-            words.append(Words(text, x, at + s * 0.61, s, face, "middle", style, low))
-            at += s * 1.22
+            words.append(Words(text, x, at + s * _LEADING / 2, s, face, "middle", style, low))
+            at += s * _LEADING
         shape = "note" if node.kind == "parameter" else "double" if node_style(node) == "loss" else "round"
         title = node_title(node, self.symbol[id][0])
         style = f"{node_style(node)}{'' if node.requires_grad or node.kind != 'op' else ' still'}"
@@ -418,7 +423,7 @@ class _Builder:
 
     def _rail_height(self, rail: int) -> float:
         if self.nodes[rail].kind == "parameter":
-            return self._head(rail)[1] + 4.0
+            return self._head(rail)[1] + 3.0
         return self._size(rail)[1] + 10.0
 
     def _align_bands(self) -> None:
@@ -483,19 +488,6 @@ class _Builder:
         plans = [c.plan for c in self.columns]
         tallest = max((p.height for p in plans), default=0.0)
         self.rows_above = self._ceiling_rows()
-        top = _MARGIN + (26.0 if title else 0.0)
-        ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 20.0
-        if self.labelled:
-            readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
-            ceiling_height += 5.0 + 9.0 * min(sum(readers), 3)
-        self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
-        self.frame_top = top + ceiling_height * self.rows_above + (4 if self.rows_above else 0)
-        head = _HEADER if self.timed else 0.0
-        self.base = self.frame_top + head + tallest + (_FRAME_PAD - 2)
-        self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
-        lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
-        self.far_y = self.frame_bottom + 16.0
-        self.rail_top = self.frame_bottom + lanes + 18.0 + self.locals_room
         # the left-hand region: chains that lead to a rail, the heads of the rails, then the taps along them
         self._left_region()
         x = self.left_end
@@ -505,6 +497,50 @@ class _Builder:
             header = self._header_width(column) if column.frame else 0
             x += max(column.plan.width + 2 * (_FRAME_PAD if column.frame else 4.0), header)
         self.right = x + (self._corridor_width(len(self.columns)) if self.corridor[-1] else 0.0)
+        self.title_room = self._title_room(title)
+        top = _MARGIN + self.title_room
+        ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 12.0
+        if self.labelled:
+            readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
+            ceiling_height += 5.0 + 9.0 * min(sum(readers), 3)
+        if self.rows_above:
+            top -= 6.0  # half of what is between two rows
+        self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
+        self.frame_top = top + ceiling_height * self.rows_above + (5 if self.rows_above else 0)
+        head = self._headroom(tallest) if self.timed else 0.0
+        self.base = self.frame_top + head + tallest + (_FRAME_PAD - 2)
+        self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
+        lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
+        self.far_y = self.frame_bottom + 16.0
+        self.rail_top = self.frame_bottom + lanes + 14.0 + self.locals_room
+        self._place_rails()
+
+    def _title_room(self, title: str) -> float:
+        """Return how much higher the picture is for its title: nothing if what stands at the top leaves it a corner."""
+        if not title:
+            return 0.0
+        end = _MARGIN + width(title, _TITLE, "bold") + 12.0
+        ways = (c.x + way[-1][0] - 8.0 for c in self.columns for way in c.plan.tops.values())
+        starts = [c.x - _FRAME_PAD for c in self.columns if c.frame or not self.timed]
+        corner = min(ways, default=0.0) if self.rows_above else min(starts, default=0.0)
+        # chains left of the rails may stand as high as the first frame
+        return 0.0 if end < corner and max(self.depth.values(), default=0) == 0 else 26.0
+
+    def _headroom(self, tallest: float) -> float:
+        """Return how far below a frame's outline its boxes begin: its headline may stand beside the highest of them."""
+        for column in self.columns:
+            if not column.frame:
+                continue
+            end = self._header(column)[2] + 8.0 - _FRAME_PAD
+            low = tallest - 15.0
+            for i, k in column.local.items():
+                (x, y), (w, h) = column.plan.centre[k], self.sized[i]
+                if y + h / 2 > low and x - w / 2 < end:
+                    return _HEADER
+            lines = [*column.plan.routes, *column.plan.tops.values(), *column.plan.risers.values()]
+            if any(y > low and x < end for line in lines for x, y in line[:-1]):
+                return _HEADER
+        return 3.0
 
     def _note_text(self, column: _Column) -> str:
         """What else stands in a frame's headline; a fold of steps has no note of its own."""
@@ -569,16 +605,6 @@ class _Builder:
             if i not in first:
                 made = [self.depth[t] for t in self._readers(i) if t in before and t in self.depth]
                 self.depth[i] = 1 + max(made, default=-1)
-        below = [self.rail_top] + [
-            self.base - place - gap + 4.0 + self.locals_room
-            for place, gap in zip(self.band_y[1:], self.gaps[1:], strict=True)
-        ]
-        self.rail_y: dict[int, float] = {}
-        for rail in self.rails:
-            band, high = self.rail_band[rail], self._rail_height(rail)
-            self.rail_y[rail] = below[band] + high / 2
-            below[band] += high
-        self.rail_bottom = below[0]
         widths: dict[int, float] = {}
         crowd: Counter[int] = Counter()
         for i, d in self.depth.items():
@@ -603,11 +629,30 @@ class _Builder:
                     x += w + 4
             end = max(end, x)
         self.left_end = end + 2 if self.depth else _MARGIN
+        if self.depth and not any(self.rail_band.values()):
+            # no rail is as high as the frames: they may begin above the taps, if no parameter climbs through those
+            first = self.columns[0]
+            ways = [way[0][0] - self.pitch * 2 for way in first.plan.risers.values()]
+            inset = _FRAME_PAD + self._corridor_width(0) + min(ways, default=0.0)
+            self.left_end = max(self.left_end - max(inset - 8.0, 0.0), self.head_right + 2.0)
+
+    def _place_rails(self) -> None:
+        """Give every rail its height: below the steps, or below the band that alone uses it."""
+        below = [self.rail_top] + [
+            self.base - place - gap + 4.0 + self.locals_room
+            for place, gap in zip(self.band_y[1:], self.gaps[1:], strict=True)
+        ]
+        self.rail_y: dict[int, float] = {}
+        for rail in self.rails:
+            band, high = self.rail_band[rail], self._rail_height(rail)
+            self.rail_y[rail] = below[band] + high / 2
+            below[band] += high
+        self.rail_bottom = below[0]
 
     def _head(self, id: int) -> tuple[float, float]:
         node = self.nodes[id]
         text = self._head_text(node)
-        return (round(width(text, 9.5, "oblique") + 16), _HEAD + 1)
+        return (round(width(text, 9.5, "oblique") + 16), _HEAD)
 
     def _head_text(self, node: ViewNode) -> str:
         text = node.display_name if node.kind != "parameter" else node.name
@@ -912,7 +957,7 @@ class _Builder:
         for i, y in self._state_places().items():
             self._box(i, self.left_end - 2 - self._size(i)[0] / 2, y)
         low = self.rail_bottom + 6.0
-        top = _MARGIN + (26.0 if self.scene.title else 0.0)
+        top = _MARGIN + self.title_room
         for d in range(max(self.depth.values(), default=0) + 1):
             column = [i for i in self.before if self.depth[i] == d and i not in self.at]
             wish = {}
@@ -1087,13 +1132,13 @@ class _Builder:
                 )
             )
         if scene.title:
-            scene.words.append(Words(scene.title, _MARGIN, _MARGIN + 8, 15, "bold", "start", "h"))
-        bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 10
+            scene.words.append(Words(scene.title, _MARGIN, _MARGIN + 8, _TITLE, "bold", "start", "h"))
+        bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 6
         self._legend(bottom)
         right = max((b.box[2] for b in scene.boxes), default=0.0)
         right = max(right, self.right, *(w.box[2] for w in scene.words), *(x + w for _, _, x, w in self.legend_extent))
         scene.width = round(right + _MARGIN)
-        scene.height = round(self.legend_bottom + _MARGIN - 4)
+        scene.height = round(self.legend_bottom + _MARGIN - 6)
 
     def _legend(self, y: float) -> None:
         scene = self.scene

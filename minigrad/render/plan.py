@@ -17,8 +17,7 @@ RISER = 7.0
 TAP = 12.0
 _PAD = 4.0
 _PAD_LINE = 3.0
-_GAP = 20.0
-_LANE = 9.0
+_LANE = 8.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,8 @@ class Problem:
     tops: tuple[int, ...] = ()
     outs: tuple[tuple[int, bool], ...] = ()
     gaps: tuple[float, ...] = ()
+    apart: float = 14.0
+    """Pixels between one rank and the next, where nothing needs more."""
 
 
 @dataclass
@@ -455,13 +456,13 @@ def _finish(
     for b in range(1, len(problem.gaps)):
         starts.setdefault(base[b], []).append(b)
     for r, row in enumerate(layers.rows):
-        gap = 0.0 if r == 0 else _GAP + min(0.14 * reach[r], 46.0)
+        gap = 0.0 if r == 0 else problem.apart + min(0.09 * reach[r], 2.0 * problem.apart)
         if r and (texts.intersection(row) or texts.intersection(layers.rows[r - 1])):
             gap = 9.0 + min(0.1 * reach[r], 30.0)
         if lanes.get(r):
-            gap = (gap if r else 4.0) + _LANE * len(lanes[r]) + 5.0
+            gap = max(gap, (gap / 2 if r else 4.0) + _LANE * len(lanes[r]) + 6.0)
         for b in starts.get(r, ()):
-            y += _GAP / 2
+            y += 10.0
             bands[b] = y
             y += problem.gaps[b]
         y += gap

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from minigrad.render.text import width
 
-SMALL = 8.5
+SMALL = 9.0
 """The font size of everything that is not a node's own name."""
 
 Point = tuple[float, float]
