@@ -16,9 +16,10 @@ from minigrad.render.svg import escape
 from minigrad.render.theme import theme_named
 
 _FACES = (
-    ("DejaVuSans", "normal", "normal"),
-    ("DejaVuSans-Bold", "bold", "normal"),
-    ("DejaVuSans-Oblique", "normal", "oblique"),
+    ("DejaVuSans", "DejaVu Sans", "normal", "normal"),
+    ("DejaVuSans-Bold", "DejaVu Sans", "bold", "normal"),
+    ("DejaVuSans-Oblique", "DejaVu Sans", "normal", "oblique"),
+    ("STIXTwoMath", "STIX Two Math", "normal", "normal"),
 )
 _SCRIPTS = ("graph", "routes", "formulas", "picture", "folds", "panel", "ledger", "play", "start")
 """The page's scripts in the order in which they build on each other; together they are one function."""
@@ -150,7 +151,7 @@ def _asset(name: str) -> str:
     return files("minigrad.render").joinpath("assets", "page", name).read_text("utf-8")
 
 
-def _font(file: str, weight: str, style: str) -> str:
+def _font(file: str, family: str, weight: str, style: str) -> str:
     raw = files("minigrad.render").joinpath("assets", "fonts", f"{file}.woff2").read_bytes()
     source = f"url(data:font/woff2;base64,{base64.b64encode(raw).decode()})"
-    return f"@font-face{{font-family:'DejaVu Sans';font-weight:{weight};font-style:{style};src:{source}}}"
+    return f"@font-face{{font-family:'{family}';font-weight:{weight};font-style:{style};src:{source}}}"

@@ -44,8 +44,8 @@ function symbol(n, operand = false) {
   const inside = filled(n, f.value, (m) => symbol(m, true));
   return operand && loose(inside, "+−·⊙\u2062") ? paren(inside) : inside;
 }
-// What stands left of "=": a name, or the operation with its number on the tape.
-const left = (n) => (n.name ? symbol(n) : placed(n));
+// What stands left of "=": a name, the picture's own word, or the operation with its number on the tape.
+const left = (n) => (n.name || n.math ? symbol(n) : placed(n));
 // The same as plain text, for lists and tips.
 function spoken(n) {
   if (n.name && n.tap === undefined) return n.name.replace(/\[(-?\d+)\]$/, (_, k) =>
@@ -58,13 +58,13 @@ function parsed(markup) {
   template.innerHTML = `<math>${markup.replace(DOUBLE, "$1")}</math>`;
   const found = template.content.firstChild;
   for (const mo of found.querySelectorAll("mo")) {
-    // browsers without a mathematical font stretch even around a letter
+    // parentheses grow with fractions and matrices, not with an index
     if ("()".includes(mo.textContent) && !mo.parentNode.querySelector("mfrac, mtable")) mo.setAttribute("stretchy", "false");
   }
   return found;
 }
 // The parentheses of a call around numbers that bring their own.
-const DOUBLE = /<mrow><mo>\(<\/mo>(<mtable class="matrix"[^>]*>(?:(?!<mtable).)*?<\/mtable>|<mrow><mo>\(<\/mo><mn[^>]*>[^<]*<\/mn><mo>\)<\/mo><\/mrow>)<mo>\)<\/mo><\/mrow>/g;
+const DOUBLE = /<mrow><mo>\(<\/mo>(<mrow class="matrix"[^>]*>(?:(?!<mtable).)*?<mtable>(?:(?!<mtable).)*?<\/mtable><mo>\)<\/mo><\/mrow>|<mrow><mo>\(<\/mo><mn[^>]*>[^<]*<\/mn><mo>\)<\/mo><\/mrow>)<mo>\)<\/mo><\/mrow>/g;
 // Whether a formula falls apart beside a sign that binds tighter than those given.
 const loose = (markup, signs = "+−") =>
   [...parsed(markup).children].some((c) => c.localName === "mo" && signs.includes(c.textContent));
@@ -85,9 +85,11 @@ function matrix(values, shape, of, operand = false) {
   if (values.length === 1) return scalar(values[0], operand, of);
   const across = shape.length ? shape[shape.length - 1] : 1, columns = shown(across, COLUMNS_SHOWN);
   const digits = columns.length > 3 ? 3 : 4;
+  // below a minus sign stands room for one, so that points stand below points
+  const plus = values.length > across && values.some((v) => v < 0) ? ' class="plus"' : "";
   const rows = shown(values.length / across, ROWS_SHOWN).map((r) => columns.map((c) =>
-    `<mtd><mn>${r < 0 ? (c < 0 ? "⋱" : "⋮") : c < 0 ? "⋯" : figure(values[r * across + c], digits)}</mn></mtd>`).join(""));
-  return `<mtable class="matrix" data-of="${of}">${rows.map((row) => `<mtr>${row}</mtr>`).join("")}</mtable>`;
+    `<mtd><mn${values[r * across + c] >= 0 ? plus : ""}>${r < 0 ? (c < 0 ? "⋱" : "⋮") : c < 0 ? "⋯" : figure(values[r * across + c], digits)}</mn></mtd>`).join(""));
+  return `<mrow class="matrix" data-of="${of}"><mo>(</mo><mtable>${rows.map((row) => `<mtr>${row}</mtr>`).join("")}</mtable><mo>)</mo></mrow>`;
 }
 
 // ---- templates ---------------------------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ function math(inside, label) {
   for (const child of [...parsed(inside).children]) {
     const breaks = child.localName === "mo" && "=⊙·+−∑\u2062".includes(child.textContent);
     if (breaks || !box.lastChild) box.append(" ", document.createElementNS("http://www.w3.org/1998/Math/MathML", "math"));
-    if (breaks && box.childElementCount > 1) child.setAttribute("form", "infix");
+    if (breaks && box.childElementCount > 1) for (const [k, v] of [["form", "infix"], ["lspace", "0"], ["rspace", "0.25em"]]) child.setAttribute(k, v);
     box.lastChild.append(child);
   }
   for (const part of box.children) part.setAttribute("displaystyle", "true");

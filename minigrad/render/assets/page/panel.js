@@ -6,6 +6,7 @@ function turnTo(name) {
   for (const key of Object.keys(panel)) {
     panel[key].hidden = key !== name;
     byId("tab-" + key).setAttribute("aria-selected", String(key === name));
+    byId("tab-" + key).setAttribute("tabindex", key === name ? 0 : -1);
   }
 }
 
@@ -65,6 +66,7 @@ function link(n) {
 function heading(n) {
   const title = make("h2", parsed(left(n)), { "aria-label": spoken(n) });
   const where = n.scope.filter((part) => !part.startsWith("t=")), facts = [n.kind === "op" ? n.op : n.kind];
+  if (n.kind !== "fold") facts[0] += " #" + n.id;
   if (n.name && n.tap !== undefined) facts.unshift(n.name);
   if (n.time !== undefined) facts.push("t = " + n.time);
   if (where.length) facts.push(where.join(" / "));
@@ -141,18 +143,63 @@ function describe(n, part = "both") {
   panel.node.replaceChildren(...heading(n).filter(Boolean), ...parts, ...(walk && n.kind !== "fold" ? [pairButton(n)] : []));
   panel.node.scrollTop = 0;
 }
+// What this computation is, in numbers, before anything is chosen.
+function summary() {
+  const ops = all.filter((n) => n.kind === "op"), parameters = all.filter((n) => n.kind === "parameter"), times = new Set(ops.map((n) => n.time ?? n.step));
+  times.delete(undefined);
+  const parts = [counted(ops.length, "operation")];
+  if (times.size > 1) parts.push(`${grouped(times.size)} steps`);
+  if (parameters.length) parts.push(`${counted(parameters.length, "parameter")} of ${counted(parameters.reduce((sum, n) => sum + n.size, 0), "number")}`);
+  return make("p", parts.join(", ") + ".");
+}
+// What is differentiated, with its value.
+function objective() {
+  if (!roots.size) return null;
+  const value = [...roots].reduce((sum, n) => sum + (n.numbers?.length === 1 ? n.numbers[0] : NaN), 0);
+  const ends = `${total()}<mo>=</mo>${losses.length > 1 && losses.length <= 6 ? losses.map((n) => left(n)).join("<mo>+</mo>") + "<mo>=</mo>" : ""}`;
+  return Number.isNaN(value) ? null : make("p", [math(`${ends}<mn>${figure(value, 5)}</mn>`, "objective")]);
+}
 function welcome() {
+  const begin = (to, text) => {
+    const button = make("button", text, { type: "button" });
+    button.addEventListener("click", () => {
+      pause();
+      walkTo(to, -1);
+      play();
+    });
+    return button;
+  };
   const lines = [
-    ["▶ or →", "walk through the computation, then turn to backward and watch the gradient arrive"],
-    ["click a node", "its equation, its value, its gradient and the routes that bring it"],
-    ["shift-click a second one", "the routes between the two: how many, and their sum"],
-    ["the small − on a frame", "fold a step or a cell"],
-    ["wheel or two fingers", "zoom; drag to move; 0 shows everything"],
+    ["click a node", "for its equation, its value, its gradient and the routes that bring it"],
+    walk && ["shift-click a second one", "for all routes between the two: how many, and their sum"],
+    groups.length && ["click the − on a frame", "to fold a step or a cell"],
+    ["press ?", "for all keys"],
   ];
-  panel.node.replaceChildren(make("h2", "walk the chain rule"),
-    make("dl", lines.map(([key, what]) => [make("dt", key), make("dd", what)])),
+  panel.node.replaceChildren(...[make("h2", "Walk the chain rule"), summary(), objective(),
+    make("div", [begin("forward", "▶ play forward"), backward.length ? begin("backward", "◀ play backward") : null], { class: "begin" }),
+    make("p", "Forward lights each operation and shows its equation in symbols and in numbers. Backward lets the gradient arrive on every edge and adds up what comes together.", { class: "soft" }),
+    make("dl", lines.filter(Boolean).map(([key, what]) => [make("dt", key), make("dd", what)])),
     ...(walk?.notes ?? []).map((text) => make("p", text, { class: "soft noted" })),
-    ...(walk ? [] : [make("p", "This page shows structure and summaries. Drawn from a tape of up to 2000 operations, it walks through every number.", { class: "soft" })]));
+    walk ? null : make("p", "This page shows structure and summaries: it was drawn from a view, or from more operations than a page walks through.", { class: "soft" })].filter(Boolean));
+  say("");
+}
+
+// ---- help --------------------------------------------------------------------------------------------------------
+const HELP = [
+  ["walk", [["→ ←", "next and previous step"], ["Home End", "first and last step"], ["space", "play and pause"], ["f b", "forward and backward"]]],
+  ["picture", [["+ − 0", "zoom in, zoom out, show everything; wheel or two fingers zoom too"], ["shift + arrows", "move; dragging moves too"], ["u", "fold or unfold all steps"]]],
+  ["ask", [["Tab, then ↑ ↓", "go from mark to mark in the picture"], ["Enter", "choose it; on a frame, fold it"], ["shift + Enter", "the routes between it and the one chosen before"], ["Escape", "nothing chosen"], ["?", "this list"]]],
+];
+function showHelp() {
+  const dialog = byId("help");
+  const close = make("form", make("button", "close", { autofocus: "" }), { method: "dialog" });
+  const keysOf = (keys) => keys.split(" ").map((key, k) => [k ? " " : "", /^(\+|then|,)$/.test(key) && k && keys !== "+ − 0" ? key : make("kbd", key.replace(",", ""))]);
+  dialog.replaceChildren(make("div", [close, make("h2", "Keys, and how to read the page", { id: "help-title" }),
+    ...HELP.map(([title, rows]) => [make("h3", title), make("table", rows.map(([keys, what]) => make("tr", [make("td", keysOf(keys)), make("td", what)])))]),
+    make("h3", "reading"),
+    make("p", ["On an edge from x to y stands what it brings back: ", parsed("<mfrac><mrow><mo>∂</mo><mi>E</mi></mrow><mrow><mo>∂</mo><mi>y</mi></mrow></mfrac><mo>·</mo><mfrac><mrow><msup><mo>∂</mo><mo>+</mo></msup><mi>y</mi></mrow><mrow><mo>∂</mo><mi>x</mi></mrow></mfrac>"),
+      ". ∂⁺ is the immediate derivative: it holds every other operand of that one operation fixed. ‖·‖ is the norm of an array. ⊙ multiplies element by element."])]));
+  dialog.showModal();
 }
 
 // ---- choosing ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,9 @@
 // The picture: zoom, pan, marks on nodes and edges, numbers beside edges. One pixel of the drawing is `scale` on screen.
 const picture = byId("picture"), svg = picture.querySelector("svg.mg"), tip = byId("tip");
+for (const name of ["on", "back"]) { // arrow heads of what is computed now, and of gradients: these go against the edges
+  svg.append(drawn("marker", { id: "a-" + name, viewBox: "0 0 10 8", refX: 9.5, refY: 4, markerWidth: 10, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
+    drawn("path", { d: "M0 .6L10 4L0 7.4Z" })));
+}
 const full = { w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height };
 const sight = { x: 0, y: 0, scale: 1 };
 const READABLE = 11; // pixels of the screen, for what an operation is called
@@ -119,18 +123,37 @@ function takeHold() {
   });
   for (const end of ["pointerup", "pointercancel"]) addEventListener(end, (event) => fingers.delete(event.pointerId));
   addEventListener("resize", settle);
+  // on paper everything stands, whatever is in sight on the screen
+  addEventListener("beforeprint", () => svg.setAttribute("viewBox", `0 0 ${full.w} ${full.h}`));
+  addEventListener("afterprint", show);
 }
 
 // ---- marks -------------------------------------------------------------------------------------------------------
 const marked = new Map(); // class -> elements
 function mark(name, elements) {
-  for (const element of marked.get(name) ?? []) element.classList.remove(name);
-  const set = new Set([...elements].filter(Boolean));
-  for (const element of set) element.classList.add(name);
+  const before = marked.get(name), set = new Set([...elements].filter(Boolean));
+  for (const element of before ?? []) if (!set.has(element)) element.classList.remove(name);
+  for (const element of set) if (!before?.has(element)) element.classList.add(name);
   marked.set(name, set);
 }
 // What stands for a node in the picture: its own mark, the lid that hides it, or the fold that was drawn for it.
 const standIn = (n) => lidOver(n) ?? n.mark ?? n.under?.mark ?? null;
+
+// One stop for the tabulator in the graph: from there ↑ and ↓ go from mark to mark, in the order of computation.
+let focus = null;
+const stops = () => [...svg.querySelectorAll(".nodes > .n[role], .lids > .n, .handles > .handle")].filter((e) => !e.classList.contains("away"));
+function rove(to = focus) {
+  const all = stops();
+  focus = all.includes(to) ? to : all[0] ?? null;
+  for (const stop of all) stop.setAttribute("tabindex", stop === focus ? 0 : -1);
+  return all;
+}
+function stepFocus(by) {
+  const all = rove(document.activeElement), next = all[all.indexOf(focus) + by];
+  if (!next) return;
+  rove(next);
+  next.focus();
+}
 
 // Numbers in the middle of edges: [[edge, text], …]
 let badges = null;
@@ -140,8 +163,9 @@ function note(list) {
   for (const [edge, text] of list) {
     const path = edge.mark;
     if (!path || path.classList.contains("away")) continue;
-    const middle = path.getPointAtLength(path.getTotalLength() * 0.5);
-    badges.append(drawn("text", { x: middle.x.toFixed(1), y: (middle.y + 4).toFixed(1) }, text));
+    const length = path.getTotalLength(), middle = path.getPointAtLength(length / 2);
+    const beside = length < 60; // there is no room on a short edge
+    badges.append(drawn("text", { x: (middle.x + (beside ? 9 : 0)).toFixed(1), y: (middle.y + 4).toFixed(1), class: beside ? "beside" : "" }, text));
   }
   svg.append(badges);
 }

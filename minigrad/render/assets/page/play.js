@@ -29,6 +29,7 @@ function walkTo(direction, to, tell = true) {
   byId("scrub").value = step + 1;
   byId("where").textContent = n ? `${step + 1} / ${steps().length}` : `${steps().length} steps`;
   if (!tell) {
+    say("");
     paint();
     return;
   }
@@ -36,7 +37,24 @@ function walkTo(direction, to, tell = true) {
   if (n) {
     choose(n, false, way === "forward" ? "value" : "gradient");
     reveal(n);
+    say(happening(n));
   } else choose(null);
+}
+// What this step does, in one line.
+const said = byId("said");
+const say = (text) => { said.textContent = text; };
+function happening(n) {
+  const when = n.time === undefined ? "" : `t = ${n.time}: `;
+  if (way === "forward") return `${when}${spoken(n)} is computed${n.into.length ? " from " + several(n.into.map((e) => spoken(e.from))) : ""}`;
+  const flows = n.out.filter((e) => e.flows);
+  if (!flows.length) return `${when}${spoken(n)} is what is differentiated: its gradient is 1`;
+  const froms = flows.map((e) => spoken(e.to));
+  return flows.length === 1 ? `${when}the gradient of ${spoken(n)} arrives from ${froms[0]}`
+    : `${when}the gradient of ${spoken(n)}: ${flows.length} contributions add up, from ${several(froms)}`;
+}
+function several(words) {
+  const once = [...new Set(words)], listed = once.length > 5 ? [...once.slice(0, 4), `${once.length - 4} more`] : once;
+  return listed.length > 1 ? listed.slice(0, -1).join(", ") + " and " + listed[listed.length - 1] : listed[0];
 }
 // Light what the walk has reached. Lids are lit with what they hide.
 function paint() {
@@ -58,14 +76,22 @@ function paint() {
     const flows = n.out.filter((e) => e.flows);
     mark("done", [...[...seen].map(standIn), ...edges.filter((e) => e.flows && seen.has(e.from)).map((e) => e.mark)]);
     mark("arrives", flows.map((e) => e.mark));
-    note(flows.length > 12 ? [] : flows.filter((e) => e.contribution).map((e) =>
-      [e, (e.contribution.length > 1 ? "‖·‖ " + figure(norm(e.contribution), 3) : figure(e.contribution[0], 3))]));
+    note(flows.length > 12 ? [] : flows.filter((e) => e.contribution).map((e) => [e, badge(e)]));
   }
   mark("now", [standIn(n)]);
 }
 
+// What an edge brings: where all is scalar, ∂E/∂y · ∂⁺y/∂x and the product; of arrays the norm.
+function badge(e) {
+  if (e.contribution.length > 1) return "‖·‖ " + figure(norm(e.contribution), 3);
+  const brings = figure(e.contribution[0], 3);
+  if (e.to.size > 1 || !e.local || e.local.values.length > 1 || !e.to.gradient) return brings;
+  const local = e.local.values.length ? e.local.values[0] : 0, factor = figure(local, 3);
+  return `${figure(e.to.gradient[0], 3)} · ${local < 0 ? `(${factor})` : factor} = ${brings}`;
+}
+
 function pause() {
-  clearInterval(timer);
+  clearTimeout(timer);
   timer = null;
   showPlaying();
 }
@@ -77,8 +103,16 @@ function play() {
   // At the end of the way forward the way back begins.
   if (step >= steps().length - 1) walkTo(way === "forward" ? "backward" : "forward", 0);
   else walkTo(way, step + 1);
-  timer = setInterval(() => walkTo(way, step + 1), 1100 / Number(byId("speed").value));
+  later();
   showPlaying();
+}
+// Pieces of parameters pass quickly: there are many before the first step, and nothing happens to them.
+function later() {
+  const n = steps()[step], pace = n?.tap === undefined ? 1100 : 220;
+  timer = setTimeout(() => {
+    walkTo(way, step + 1);
+    if (timer) later();
+  }, pace / Number(byId("speed").value));
 }
 function showPlaying() {
   const button = byId("play");

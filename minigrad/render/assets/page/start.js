@@ -1,6 +1,5 @@
 // Wiring: pointers, keys, buttons, and the address the page was opened with.
 function onNode(n) {
-  n.mark.setAttribute("tabindex", "0");
   n.mark.setAttribute("role", "button");
   n.mark.setAttribute("aria-label", spoken(n));
   const pick = (event) => {
@@ -15,7 +14,11 @@ function onNode(n) {
     }
   };
   onPress(n.mark, pick);
-  n.mark.addEventListener("focus", () => { if (n.mark.matches(":focus-visible")) reveal(n); });
+  n.mark.addEventListener("focus", () => {
+    if (!n.mark.matches(":focus-visible")) return;
+    reveal(n);
+    rove(n.mark);
+  });
   n.mark.addEventListener("pointermove", (event) => {
     const said = (label, numbers, summary) => (numbers ? `${numbers.length > 1 ? "‖" + label + "‖" : label} ${figure(stands(numbers))}`
       : summary ? `‖${label}‖ ${figure(Number(summary.norm))}` : null);
@@ -50,18 +53,22 @@ const actions = {
     foldAll(anyOpen());
     fit();
   },
+  ask: showHelp,
 };
 const keys = {
   Home: "first", ArrowLeft: "prev", ArrowRight: "next", End: "last", " ": "play", 0: "fit", "+": "zoom-in", "=": "zoom-in",
-  "-": "zoom-out", u: "fold-all",
+  "-": "zoom-out", u: "fold-all", "?": "ask",
 };
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("select, input[type=range]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open || event.target.matches?.("select, input[type=range]")) return;
   if (event.key === " " && event.target.matches?.("button, input")) return;
   const [x, y] = (event.shiftKey && { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key]) || [0, 0];
   if (x || y) {
     event.preventDefault();
     pan(x * 80, y * 80);
+  } else if (event.target.closest?.("#picture") && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
+    event.preventDefault();
+    stepFocus(event.key === "ArrowUp" ? -1 : 1);
   } else if (Object.hasOwn(keys, event.key)) {
     event.preventDefault();
     if (event.key !== " ") pause();
@@ -85,7 +92,7 @@ function follow() {
 }
 
 document.body.classList.add("live");
-byId("bar").hidden = byId("panel").hidden = false;
+byId("bar").hidden = byId("panel").hidden = said.hidden = false;
 svg.removeAttribute("width");
 svg.removeAttribute("height");
 svg.querySelectorAll("title").forEach((t) => { if (!t.id) t.remove(); }); // our own tips instead
@@ -114,7 +121,19 @@ byId("speed").addEventListener("change", () => {
   pause();
   play();
 });
-for (const name of Object.keys(panel)) byId("tab-" + name).addEventListener("click", () => turnTo(name));
+const tabs = Object.keys(panel).map((name) => byId("tab-" + name));
+for (const [k, name] of Object.keys(panel).entries()) {
+  tabs[k].addEventListener("click", () => turnTo(name));
+  tabs[k].addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key], there = tabs.filter((t) => !t.hidden);
+    if (!by) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const next = there[(there.indexOf(tabs[k]) + by + there.length) % there.length];
+    next.focus();
+    next.click();
+  });
+}
 if (walk?.ledgers.length) {
   byId("tab-time").hidden = false;
   showLedger(Math.max(0, walk.ledgers.findIndex((l) => /weight_hh/.test(l.wrt))));
@@ -127,6 +146,7 @@ document.querySelector("main").addEventListener("click", (event) => {
 addEventListener("pointerdown", () => { tip.hidden = true; });
 addEventListener("keydown", onKey);
 addEventListener("hashchange", follow);
+byId("help").addEventListener("click", (event) => { if (event.target === byId("help")) byId("help").close(); }); // beside it
 open();
 follow();
 document.body.dataset.ready = "1";
