@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 import re
 import weakref
 
-from .errors import DTypeError, GraphError, MinigradError
+from .errors import DTypeError, GraphError, MinigradError, UsageError
 
 cdef extern from *:
     """
@@ -514,6 +514,8 @@ cdef class TensorBase:
         """
         if self._node is None:
             raise GraphError("register_hook(): this tensor does not require a gradient")
+        if not callable(hook):
+            raise UsageError(f"register_hook() takes a function of the gradient, not {hook!r}")
         extra = extra_of(self._node)
         return HookHandle(extra.hooks, hook, self._out)
 
@@ -1000,9 +1002,9 @@ cdef class scope:
     cdef str name
     cdef list before
 
-    def __cinit__(self, str name):
-        if not name:
-            raise MinigradError("a scope needs a name")
+    def __cinit__(self, name):
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"a scope is named by a text that is not empty, not {name!r}")
         self.name = name
         self.before = []
 
@@ -1129,7 +1131,7 @@ class Tape:
 
     def __init__(self, detail="ops"):
         if detail not in _DETAILS:
-            raise MinigradError(f"detail is 'ops', 'cells' or 'layers', not {detail!r}")
+            raise UsageError(f"detail is 'ops', 'cells' or 'layers', not {detail!r}")
         self.detail = detail
         self.nodes = []
         self._at = {}

@@ -13,6 +13,7 @@ import importlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ from .op import LANES, PAGE, lane_of
 __all__ = [
     "ArrayLane",
     "array_lane",
+    "as_dtype",
     "compiled_lane",
     "device_name",
     "get_default_dtype",
     "get_num_threads",
     "host",
+    "is_number",
     "lane_for_device",
     "seed_lanes",
     "set_default_dtype",
@@ -40,15 +43,44 @@ _default = [np.dtype("float32")]
 
 def set_default_dtype(dtype: Any) -> None:
     """Set the dtype of tensors made from Python floats: "float32" (the default) or "float64"."""
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype("float32"), np.dtype("float64")):
+    found = None
+    with contextlib.suppress(DTypeError):
+        found = as_dtype(dtype)
+    if found is None or found.kind != "f":
         raise DTypeError(f"the default dtype is float32 or float64, not {dtype}")
-    _default[0] = dtype
+    _default[0] = found
 
 
 def get_default_dtype() -> np.dtype[Any]:
     """Return the dtype of tensors made from Python floats."""
     return _default[0]
+
+
+def is_number(value: Any) -> bool:
+    """Say whether something is a real number, of Python or NumPy; a boolean is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return an element type that tensors can have as NumPy's.
+
+    Args:
+        dtype: a name, a type, or a dtype of any array library.
+
+    Raises:
+        DTypeError: it is none of float32, float64, integers and booleans.
+    """
+    found = None
+    if dtype is not None:
+        for word in (dtype, str(dtype).rpartition(".")[2]):  # the last word is NumPy's in every array library
+            with contextlib.suppress(TypeError, ValueError):
+                found = np.dtype(word)
+                break
+    if found is None:
+        raise DTypeError(f"{dtype!r} is no element type; there are float32, float64, integers and booleans")
+    if found.kind not in "iub" and found.name not in ("float32", "float64"):
+        raise DTypeError(f"elements of type {found} are not supported; float32, float64, integers and booleans are")
+    return found.newbyteorder("=")
 
 
 def set_num_threads(n: int) -> None:
@@ -57,6 +89,9 @@ def set_num_threads(n: int) -> None:
     Large products are shared among them; small ones run on the calling thread alone. Until it is called the number is
     the first one in the environment variable ``OMP_NUM_THREADS``, else how many CPUs this process may run on. NumPy's
     own threads are not affected.
+
+    Products have the same bits for any number. Recurrent layers share a batch and its sums among the threads, so
+    their last bits are the same for the same number only.
 
     Args:
         n: at least 1, which is the calling thread by itself.

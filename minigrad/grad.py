@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _core, ops
 from .backend import array_lane
-from .errors import DTypeError, GraphError, MinigradError, ShapeError
+from .errors import DTypeError, GraphError, ShapeError, UsageError
 from .function import Function
 from .op import PAGE, SAVES_ALL, SAVES_RESULT, Op
 from .tensor import Tensor, as_tensor
@@ -96,12 +96,14 @@ class _Call:
         kwargs: dict[str, Any],
     ):
         if not callable(f):
-            raise MinigradError(f"{f!r} is not a function")
+            raise UsageError(f"{f!r} is not a function")
         self.single = isinstance(argnums, int)
         chosen = [argnums] if isinstance(argnums, int) else list(argnums)
         for place in chosen:
+            if not isinstance(place, int):
+                raise UsageError(f"argnums is the place of an argument, or places, counted from 0; not {argnums!r}")
             if not -len(args) <= place < len(args):
-                raise MinigradError(f"argnums names argument {place}, but the function was called with {len(args)}")
+                raise UsageError(f"argnums names argument {place}, but the function was called with {len(args)}")
         chosen = [place % len(args) for place in chosen]
         leaves, self.rebuild = flatten([args[place] for place in chosen])
         self.given = leaves
@@ -248,7 +250,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         primals, tangents: tuples of the same structure and shapes.
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise MinigradError("jvp takes tuples: jvp(f, (x,), (t,))")
+        raise UsageError("jvp takes tuples: jvp(f, (x,), (t,))")
     call = _Call(f, tuple(primals), tuple(range(len(primals))), {})
     ts, _ = flatten(list(tangents))
     if len(ts) != len(call.inputs):
@@ -278,7 +280,7 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0, mode: str 
             same.
     """
     if mode not in ("reverse", "forward"):
-        raise MinigradError(f"mode is 'reverse' or 'forward', not {mode!r}")
+        raise UsageError(f"mode is 'reverse' or 'forward', not {mode!r}")
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = _Call(f, args, argnums, kwargs)
@@ -337,6 +339,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     Args:
         primals, tangents: tuples of the same structure and shapes. One primal gives one result, several a tuple.
     """
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise UsageError("hvp takes tuples: hvp(f, (x,), (t,))")
     several = len(primals) > 1
     return jvp(grad(f, tuple(range(len(primals))) if several else 0), primals, tangents)[1]
 
@@ -416,7 +420,12 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
 
     `args` and the result may be trees. Tensors that f closes over (a module's parameters) get their gradients as well.
     Random numbers drawn inside f would differ in the second run: draw them outside.
+
+    Raises:
+        UsageError: f is no function. GraphError: it returned something that is no tensor.
     """
+    if not callable(f):
+        raise UsageError(f"{f!r} is not a function")
     leaves, rebuild = flatten(list(args))
     tensors = [k for k, x in enumerate(leaves) if isinstance(x, Tensor)]
     if not _core.is_recording():
@@ -427,6 +436,9 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         for place, x in zip(tensors, inputs, strict=True):
             full[place] = x
         outputs, shape[0] = flatten(f(*rebuild(full)))
+        for y in outputs:
+            if not isinstance(y, Tensor):
+                raise GraphError(f"checkpoint: the function returned {type(y).__name__} where a tensor was expected")
         return outputs
 
     shape: list[Any] = [None]

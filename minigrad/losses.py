@@ -9,10 +9,11 @@ import numpy as np
 
 from . import ops
 from ._core import data_of
+from .backend import is_number
 from .errors import DTypeError, ShapeError, UsageError
 from .op import PAGE, lane_of
 from .ops._lengths import as_lengths, within
-from .ops.loss import as_array, known_reduction
+from .ops.loss import as_array, class_axis, known_reduction, target_factors
 from .tensor import as_tensor
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "ctc", "half_squared_error", "masked", "mse"]
@@ -52,7 +53,14 @@ def half_squared_error(x: Any, target: Any) -> Any:
     return PAGE.half_squared_error(x, target)
 
 
-def cross_entropy(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+def cross_entropy(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
     """Return the cross entropy of targets relative to ``softmax(x)``, its arguments as in PyTorch.
 
     Args:
@@ -63,11 +71,14 @@ def cross_entropy(x: Any, target: Any, weight: Any = None, ignore_index: int = -
         ignore_index: a class number whose targets cost nothing and do not count.
         reduction: "mean" divides the sum by the weights of the targets that count (for probabilities by the
             number of predictions), "sum", or "none" for a loss of each. The mean of no target is NaN.
+        label_smoothing: from 0 to 1, how much of each target's probability is spread evenly over all classes
+            (Szegedy et al. 2016).
 
     Raises:
         ShapeError: a target or weight that does not fit x.
         IndexError: a class number outside of 0 to C - 1 that is not `ignore_index`.
-        UsageError: an unknown reduction, a weight with a gradient, or `ignore_index` with probabilities.
+        UsageError: an unknown reduction, a weight with a gradient, `ignore_index` with probabilities, or a
+            `label_smoothing` outside of its range.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([[0.0, 0.0], [0.0, 0.0]])
@@ -77,18 +88,42 @@ def cross_entropy(x: Any, target: Any, weight: Any = None, ignore_index: int = -
     x, target = as_tensor(x), as_tensor(target)
     if getattr(weight, "requires_grad", False):
         raise UsageError("cross_entropy: no gradient flows to weight; pass weight.detach()")
+    if not is_number(label_smoothing) or not 0 <= label_smoothing <= 1:
+        raise UsageError(f"cross_entropy: label_smoothing is a number from 0 to 1, not {label_smoothing!r}")
     if target.shape != x.shape:
         if lane_of(data_of(target)).kind(data_of(target)) != "i":
             raise ShapeError(
                 f"cross_entropy: target has shape {target.shape} and elements of type {target.dtype}; "
                 f"it holds integers, the numbers of classes, or probabilities of the shape of x, {x.shape}"
             )
-        return PAGE.cross_entropy(x, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        if weight is not None:
+            weight = as_array(weight)
+        chosen = PAGE.cross_entropy(x, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
+        if not label_smoothing:
+            return chosen
+        even = _even(x, target, weight, ignore_index, reduction)
+        return (1 - label_smoothing) * chosen + label_smoothing * even
     if ignore_index != -100:
         raise UsageError("cross_entropy: ignore_index is a class number; it has no meaning for probabilities")
+    if label_smoothing:
+        target = target * (1 - label_smoothing) + label_smoothing / x.shape[class_axis(x.shape)]
     if weight is not None:
         target = target * _per_class(x, weight)
     return PAGE.soft_cross_entropy(x, target, reduction=reduction)
+
+
+def _even(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
+    """Return the cross entropy of even probabilities, where targets count, in the reduction of the targets' own."""
+    like, index = data_of(x), data_of(target)
+    xp, axis = lane_of(like).xp, class_axis(x.shape)
+    counts = xp.astype(xp.expand_dims(index != ignore_index, axis=axis), like.dtype)
+    even = xp.broadcast_to(counts, like.shape) / like.shape[axis]
+    if weight is not None:
+        even = even * data_of(_per_class(x, weight))
+    if reduction == "mean":
+        total = xp.sum(target_factors(xp, like, index, weight, ignore_index))
+        even = even / xp.where(total == 0, 1, total)
+    return PAGE.soft_cross_entropy(x, even, reduction="none" if reduction == "none" else "sum")
 
 
 def _per_class(x: Any, weight: Any) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from . import _core
-from .backend import array_lane, move
+from .backend import array_lane, is_number, move
 from .errors import ShapeError, UsageError
 from .nn.clip import clip_factor, norm_of
 from .ops import update as updates
@@ -39,11 +39,16 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self.state: dict[int, dict[str, Any]] = {}
         """Position of a parameter, counted over all groups -> its buffers (arrays) and step count."""
+        who = type(self).__name__
         if isinstance(params, Tensor):
-            raise UsageError(f"{type(self).__name__} takes a list of parameters; put the tensor into one")
+            raise UsageError(f"{who} takes a list of parameters; put the tensor into one")
+        if not isinstance(params, Iterable):
+            raise UsageError(
+                f"{who} takes a list of parameters, such as model.parameters(), not {type(params).__name__}"
+            )
         given = list(params)
         if not given:
-            raise UsageError(f"{type(self).__name__} got no parameters")
+            raise UsageError(f"{who} got no parameters")
         if not isinstance(given[0], Mapping):
             given = [{"params": given}]
         for group in given:
@@ -52,7 +57,9 @@ class Optimizer:
     def add_param_group(self, group: Group) -> None:
         """Add parameters with options of their own; options left out are the optimiser's."""
         who = type(self).__name__
-        params = group["params"]
+        params = group.get("params") if isinstance(group, Mapping) else None
+        if not isinstance(params, Iterable):
+            raise UsageError(f'{who}: a group is a dictionary with "params": a list of tensors')
         group = {**self.defaults, **group, "params": [params] if isinstance(params, Tensor) else list(params)}
         unknown = group.keys() - self.defaults.keys() - {"params"}
         if unknown:
@@ -69,13 +76,17 @@ class Optimizer:
         self.param_groups.append(group)
 
     def _check(self, group: Group) -> None:
-        """Refuse options outside of their range."""
+        """Refuse options that are no numbers, or outside of their range."""
+        who = type(self).__name__
         for option in ("lr", "eps", "weight_decay", "momentum", "alpha"):
-            if not group.get(option, 0.0) >= 0:
-                raise UsageError(f"{type(self).__name__}: {option}={group[option]!r} is negative")
-        for beta in group.get("betas", ()):
-            if not 0 <= beta < 1:
-                raise UsageError(f"{type(self).__name__}: betas={group['betas']!r} must lie between 0 and 1")
+            if not is_number(group.get(option, 0.0)) or not group.get(option, 0.0) >= 0:
+                raise UsageError(f"{who}: {option}={group[option]!r} is no number from 0 on")
+        if not is_number(group.get("dampening", 0.0)):
+            raise UsageError(f"{who}: dampening={group['dampening']!r} is no number")
+        betas = group.get("betas", (0.0, 0.0))
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(is_number(beta) and 0 <= beta < 1 for beta in betas):
+            raise UsageError(f"{who}: betas={betas!r} are not two numbers from 0 to below 1")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients, or set them to zero."""
@@ -96,10 +107,13 @@ class Optimizer:
                 :func:`nn.clip_grad_norm_`, but without a pass of its own, and ``.grad`` stays as it is.
 
         Raises:
-            UsageError: a `max_norm` that is negative.
+            UsageError: a `max_norm` that is no number or negative, or a `closure` that is no function.
         """
-        if max_norm is not None and not max_norm >= 0:
-            raise UsageError(f"{type(self).__name__}: max_norm={max_norm!r} is no bound; it must be at least 0")
+        who = type(self).__name__
+        if max_norm is not None and (not is_number(max_norm) or not max_norm >= 0):
+            raise UsageError(f"{who}: max_norm={max_norm!r} is no bound; it must be a number, at least 0")
+        if closure is not None and not callable(closure):
+            raise UsageError(f"{who}.step takes a function that computes the loss anew, not {closure!r}")
         loss = None
         if closure is not None:
             with enable_grad():
@@ -141,10 +155,12 @@ class Optimizer:
         """Take over options and a copy of the buffers of a `state_dict`; parameters are matched by position.
 
         Raises:
-            UsageError: another number of groups or parameters. ShapeError: a buffer that does not fit its
-                parameter.
+            UsageError: no `state_dict`, or another number of groups or parameters. ShapeError: a buffer that
+                does not fit its parameter.
         """
         who = type(self).__name__
+        if not isinstance(state, Mapping) or not state.keys() >= {"state", "param_groups"}:
+            raise UsageError(f'{who}: load_state_dict takes what state_dict gave, with "state" and "param_groups"')
         sizes = [len(g["params"]) for g in self.param_groups]
         theirs = [len(g["params"]) for g in state["param_groups"]]
         if sizes != theirs:

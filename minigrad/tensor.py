@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from .backend import (
     DEVICES,
     NUMPY,
     array_lane,
+    as_dtype,
     as_index,
     device_name,
     get_default_dtype,
@@ -22,7 +24,7 @@ from .backend import (
     move,
     seed_lanes,
 )
-from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError
+from .errors import DeviceError, DTypeError, GraphError, MinigradError, ShapeError, UsageError
 from .op import PAGE, Op, lane_of
 
 __all__ = [
@@ -294,7 +296,13 @@ class Tensor(TensorBase):
 
     def _in_place(self, change: Callable[[Any], None]) -> Tensor:
         data = self._writable()
-        change(data)
+        try:
+            change(data)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, MinigradError):
+                raise
+            kind = DTypeError if isinstance(error, TypeError) else ShapeError
+            raise kind(f"a tensor of shape {self.shape} and {self.dtype} changed in place: {error}") from None
         _core.mark_changed(data)
         return self
 
@@ -387,21 +395,20 @@ class Tensor(TensorBase):
                 take.
 
         Raises:
-            DeviceError: no such device, or no GPU. MissingExtraError: CuPy is not installed.
+            DTypeError: a dtype that no tensor has. DeviceError: no such device, or no GPU. MissingExtraError: CuPy is
+                not installed.
         """
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
         if is_device(target):
             device = device_name(target)
             return self if device == self.device else PAGE.to_device(self, device=device)
-        dtype = np.dtype(target)
-        if dtype == self.dtype:
-            return self
-        return ops.astype(self, dtype=dtype.name)
+        dtype = as_dtype(target)
+        return self if dtype == self.dtype else ops.astype(self, dtype=dtype.name)
 
     def astype(self, dtype: Any) -> Tensor:
         """Convert to a dtype (NumPy's word for :meth:`to`)."""
-        return self.to(np.dtype(dtype))
+        return self.to(as_dtype(dtype))
 
     def float(self) -> Tensor:
         """Convert to float32."""
@@ -478,6 +485,8 @@ class Tensor(TensorBase):
         """Broadcast to a shape; -1 keeps an axis."""
         wanted = _spread(shape)
         own = (1,) * (len(wanted) - self.ndim) + self.shape
+        if len(own) != len(wanted):
+            raise ShapeError(f"expand: a tensor of shape {self.shape} has more axes than {wanted}")
         return ops.broadcast_to(self, tuple(o if w == -1 else w for w, o in zip(wanted, own, strict=True)))
 
     def flatten(self, start: int = 0, end: int = -1) -> Tensor:
@@ -545,6 +554,8 @@ def _spread(values: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _like(value: Any, data: Any) -> Any:
     """Return a value to be written into an array, in that array's dtype."""
+    if value is None:  # NumPy would write NaN
+        raise DTypeError(f"None is no value of a tensor of {data.dtype}")
     value = _at_home(_core.data_of(value), array_lane(data))
     if (
         hasattr(value, "dtype")
@@ -632,6 +643,11 @@ def tensor(
     array = _copy_in(data, dtype, requires_grad)
     if device is not None:
         array = move(array, lane_for_device(device))
+    return _made(array, requires_grad, name)
+
+
+def _made(array: Any, requires_grad: bool, name: str | None) -> Tensor:
+    """Return a new array as a tensor."""
     if requires_grad and array_lane(array).kind(array) != "f":
         raise DTypeError(f'only floating tensors have gradients; this one is {array.dtype}: pass dtype="float32"')
     return _core.tensor(array, requires_grad, name)
@@ -644,7 +660,7 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
         plain = isinstance(data, np.generic)
         array = np.asarray(data) if plain else data
         lane = array_lane(array)
-        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        wanted = array.dtype if dtype is None else as_dtype(dtype)
         array = lane.xp.asarray(array, dtype=wanted, copy=True)
     else:
         try:
@@ -652,7 +668,7 @@ def _copy_in(data: Any, dtype: Any, requires_grad: bool) -> Any:
         except ValueError as error:
             raise ShapeError(f"nested lists of unequal lengths make no tensor ({error})") from None
         if dtype is not None:
-            array = array.astype(dtype)
+            array = _supported(array).astype(as_dtype(dtype))
         elif isinstance(data, list | tuple | int | float | bool) and (
             array.dtype.kind == "f" or (array.dtype.kind in "iu" and requires_grad)
         ):
@@ -704,6 +720,8 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def from_dlpack(x: Any) -> Tensor:
     """Make a tensor that shares the memory of another library's array, by the DLPack protocol."""
+    if not hasattr(x, "__dlpack__"):
+        raise DTypeError(f"from_dlpack takes an array of a library with the DLPack protocol, not {type(x).__name__}")
     kind = int(x.__dlpack_device__()[0])
     device = {1: "cpu", 2: "cuda", 3: "cpu", 13: "cuda"}.get(kind)  # DLDeviceType: CPU, CUDA, pinned and managed memory
     if device is None:
@@ -712,14 +730,30 @@ def from_dlpack(x: Any) -> Tensor:
 
 
 def _dtype(dtype: Any) -> Any:
-    return get_default_dtype() if dtype is None else np.dtype(dtype)
+    return get_default_dtype() if dtype is None else as_dtype(dtype)
+
+
+def _lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return the shape of a new tensor.
+
+    Raises:
+        ShapeError: lengths that are no integers, or negative.
+    """
+    wanted = _spread(shape)
+    try:
+        lengths = tuple(operator.index(length) for length in wanted)
+    except TypeError:
+        lengths = (-1,)
+    if any(length < 0 for length in lengths):
+        raise ShapeError(f"a shape is made of lengths, integers from 0 on, not {wanted}")
+    return lengths
 
 
 def zeros(
     *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
 ) -> Tensor:
     """Make a tensor of zeros."""
-    return _core.tensor(lane_for_device(device).zeros(_spread(shape), _dtype(dtype)), requires_grad, name)
+    return _made(lane_for_device(device).zeros(_lengths(shape), _dtype(dtype)), requires_grad, name)
 
 
 def ones(
@@ -739,7 +773,13 @@ def full(
     name: str | None = None,
 ) -> Tensor:
     """Make a tensor filled with one number."""
-    return _core.tensor(lane_for_device(device).xp.full(shape, value, dtype=_dtype(dtype)), requires_grad, name)
+    try:
+        array = lane_for_device(device).xp.full(_lengths((shape,)), value, dtype=_dtype(dtype))
+    except (ValueError, TypeError) as error:
+        if isinstance(error, MinigradError):
+            raise
+        raise DTypeError(f"full: a tensor is filled with one number, not {value!r}") from None
+    return _made(array, requires_grad, name)
 
 
 def zeros_like(x: Tensor) -> Tensor:
@@ -756,8 +796,20 @@ def manual_seed(seed: int) -> None:
     """Restart the random numbers of initialisation, dropout, `randn` and `rand`, on every device.
 
     Each device draws its own numbers. Initialisation draws on the CPU, so that one seed starts one model anywhere.
+
+    Raises:
+        UsageError: a seed that is no integer, or negative.
     """
-    seed_lanes(seed)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"manual_seed: a seed is an integer from 0 on, not {seed!r}")
+    seed_lanes(int(seed))
+
+
+def _floating(name: str, dtype: Any) -> Any:
+    found = _dtype(dtype)
+    if found.kind != "f":
+        raise DTypeError(f"{name} draws floats; cannot make a tensor of {found}")
+    return found
 
 
 def generator() -> np.random.Generator:
@@ -769,14 +821,14 @@ def randn(
     *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
 ) -> Tensor:
     """Make a tensor of standard normal numbers, drawn where it lives."""
-    return _core.tensor(lane_for_device(device).normal(_spread(shape), _dtype(dtype)), requires_grad, name)
+    return _made(lane_for_device(device).normal(_lengths(shape), _floating("randn", dtype)), requires_grad, name)
 
 
 def rand(
     *shape: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False, name: str | None = None
 ) -> Tensor:
     """Make a tensor of numbers uniform in [0, 1), drawn where it lives."""
-    return _core.tensor(lane_for_device(device).random(_spread(shape), _dtype(dtype)), requires_grad, name)
+    return _made(lane_for_device(device).random(_lengths(shape), _floating("rand", dtype)), requires_grad, name)
 
 
 # --- recording ------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -620,6 +620,8 @@ def bptt(
 
 
 def _checked_losses(losses: Any) -> list[Any]:
+    if not isinstance(losses, Iterable):
+        raise UsageError(f"losses are a tensor, or a list of them, not {type(losses).__name__}")
     listed = [losses] if isinstance(losses, TensorBase) else list(losses)
     if not listed:
         raise UsageError("the list of losses is empty")

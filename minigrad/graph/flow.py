@@ -1097,6 +1097,8 @@ def flow(losses: Any, tape: Tape, *, vanish: float = 0.01, explode: float = 100.
     many = tuple(losses) if isinstance(losses, list | tuple) else (losses,)
     if not many:
         raise UsageError("flow: there are no losses")
+    if not isinstance(tape, Tape):
+        raise UsageError(f"flow takes the tape that watched, from `with mg.Tape() as tape:`, not {type(tape).__name__}")
     opened = Opened(many, tape)  # states are inside of recurrent layers
     assert opened.tape is not None
     tape, many = opened.tape, tuple(opened.tensor(loss) for loss in many)

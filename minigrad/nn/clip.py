@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import _core
-from ..backend import array_lane, shared_lane
+from ..backend import array_lane, is_number, shared_lane
 from ..errors import GraphError, UsageError
 from ..ops.update import scaled_update
 from ..tensor import Tensor, tensor
@@ -18,6 +18,8 @@ __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     """Return the arrays of the gradients that are there."""
     each = [parameters] if isinstance(parameters, Tensor) else parameters
+    if not isinstance(each, Iterable):
+        raise UsageError(f"gradients are clipped of a tensor, or of several in a list, not of {type(each).__name__}")
     return [_core.data_of(p.grad) for p in each if p.grad is not None]
 
 
@@ -40,9 +42,12 @@ def clip_grad_norm_(
         The norm before clipping, a scalar tensor in the gradients' dtype.
 
     Raises:
-        UsageError: a `norm_type` that is not positive. GraphError: a norm that is not finite, if asked for.
+        UsageError: a negative `max_norm`, or a `norm_type` that is not positive. GraphError: a norm that is not finite,
+            if asked for.
     """
-    if not norm_type > 0:
+    if not is_number(max_norm) or not max_norm >= 0:
+        raise UsageError(f"clip_grad_norm_: max_norm={max_norm!r} is no bound; it must be a number, at least 0")
+    if not is_number(norm_type) or not norm_type > 0:
         raise UsageError(f"clip_grad_norm_: norm_type={norm_type!r}; it must be positive, or infinity")
     gradients = _gradients(parameters)
     if not gradients:
@@ -88,8 +93,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     Raises:
         UsageError: a negative `clip_value`.
     """
-    if not clip_value >= 0:
-        raise UsageError(f"clip_grad_value_: clip_value={clip_value!r} is no bound; it must be at least 0")
+    if not is_number(clip_value) or not clip_value >= 0:
+        raise UsageError(f"clip_grad_value_: clip_value={clip_value!r} is no bound; it must be a number, at least 0")
     for g in _gradients(parameters):
         array_lane(g).xp.clip(g, -clip_value, clip_value, out=g)
         _core.mark_changed(g)

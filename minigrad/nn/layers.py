@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core, ops
-from ..backend import array_lane, get_default_dtype
-from ..errors import UsageError
+from ..backend import array_lane, as_dtype, get_default_dtype, is_number
+from ..errors import DTypeError, UsageError
 from ..tensor import Tensor, as_tensor, tensor
 from . import init
 from .module import Module, Parameter
@@ -20,7 +20,10 @@ __all__ = ["Dropout", "Embedding", "Linear", "ReLU", "Sequential", "Sigmoid", "T
 
 def new_parameter(shape: tuple[int, ...], dtype: Any, device: str | None) -> Parameter:
     """Make a parameter whose values are still to be filled in."""
-    return Parameter(tensor(np.zeros(shape, get_default_dtype() if dtype is None else np.dtype(dtype)), device=device))
+    found = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if found.kind != "f":
+        raise DTypeError(f"parameters are float32 or float64, not {found}")
+    return Parameter(tensor(np.zeros(shape, found), device=device))
 
 
 def check_sizes(layer: str, **sizes: int) -> None:
@@ -32,7 +35,7 @@ def check_sizes(layer: str, **sizes: int) -> None:
 
 def check_probability(layer: str, p: float) -> None:
     """Refuse what is no probability."""
-    if not 0 <= p <= 1:
+    if not is_number(p) or not 0 <= p <= 1:
         raise UsageError(f"{layer}: a probability lies between 0 and 1, not at {p!r}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from .. import _core
-from ..backend import array_lane
+from ..backend import array_lane, as_dtype
 from ..errors import DTypeError, ShapeError, UsageError
 from ..tensor import Tensor, as_tensor, is_device, no_grad
 
@@ -131,7 +131,13 @@ class Module:
         return bool(found)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """Own a parameter under a name; None keeps the name for a parameter that this module does without."""
+        """Own a parameter under a name; None keeps the name for a parameter that this module does without.
+
+        Raises:
+            UsageError: something that is no Parameter.
+        """
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise UsageError(f"{name!r} is a parameter: give a Parameter or None, not {type(parameter).__name__}")
         self._parameters[name] = parameter
         if parameter is not None and parameter.name is None:
             parameter.name = name
@@ -231,8 +237,8 @@ class Module:
         if isinstance(target, Tensor):
             return self.to(target.device).to(target.dtype)
         moves = is_device(target)
-        if not moves and np.dtype(target).kind != "f":
-            raise DTypeError(f"modules compute with floats; cannot convert one to {np.dtype(target)}")
+        if not moves and as_dtype(target).kind != "f":
+            raise DTypeError(f"modules compute with floats; cannot convert one to {as_dtype(target)}")
         for tensor in [*self.parameters(), *self.buffers()]:
             if moves or tensor.dtype.kind == "f":
                 grad = tensor.grad

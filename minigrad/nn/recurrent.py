@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import _core, ops
-from ..backend import array_lane
+from ..backend import array_lane, is_number
 from ..errors import ShapeError, UsageError
 from ..grad import Composed
 from ..ops._lengths import as_lengths, within
@@ -52,7 +52,7 @@ class Recurrent(Module):
         check_sizes(who, input_size=input_size, hidden_size=hidden_size)
         for word in ("clip", "cell_clip"):
             bound = options.get(word)
-            if bound is not None and not bound > 0:
+            if bound is not None and not (is_number(bound) and bound > 0):
                 raise UsageError(f"{who}: {word} is a positive bound or None, not {bound!r}")
         for word in ("recurrent_dropout", "weight_drop"):
             check_probability(f"{who}: {word}", options.get(word, 0.0))
@@ -70,6 +70,8 @@ class Recurrent(Module):
         for word, value in options.items():
             setattr(self, word, value)
         forget = options.get("forget_bias")
+        if forget is not None and not is_number(forget):
+            raise UsageError(f"{who}: forget_bias is a number or None, not {forget!r}")
         if forget is not None and not bias:
             raise UsageError(f"{who}: forget_bias={forget} needs bias=True")
         if forget is not None and isinstance(unit, LSTMUnit) and (unit.coupled or unit.variant == "NFG"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, SupportsIndex
 
 from .._core import clean_index
 from ..backend import as_index
@@ -81,14 +82,19 @@ def split(x: Any, size: int | list[int] | tuple[int, ...], axis: int = 0) -> tup
     shape = shape_of(x)
     axis = one_axis(axis, len(shape))
     length = shape[axis]
-    if isinstance(size, int):
+    try:
+        given = as_shape(size)
+    except TypeError:
+        raise UsageError(f"split: a size, or a list of sizes, not {size!r}") from None
+    if isinstance(size, list | tuple):
+        sizes = list(given)
+        if sum(sizes) != length or any(part < 0 for part in sizes):
+            raise UsageError(f"split: sizes {sizes} do not add up to {length}, the length of axis {axis}")
+    else:
+        (size,) = given
         if size < 1:
             raise UsageError(f"split: parts of size {size}")
         sizes = [min(size, length - start) for start in range(0, length, size)] or [0]
-    else:
-        sizes = list(size)
-        if sum(sizes) != length or any(part < 0 for part in sizes):
-            raise UsageError(f"split: sizes {sizes} do not add up to {length}, the length of axis {axis}")
     parts, start = [], 0
     for part in sizes:
         parts.append(getitem(x, (slice(None),) * axis + (slice(start, start + part),)))
@@ -99,8 +105,8 @@ def split(x: Any, size: int | list[int] | tuple[int, ...], axis: int = 0) -> tup
 @pytorch_words
 def chunk(x: Any, n: int, axis: int = 0) -> tuple[Any, ...]:
     """Cut along an axis into at most n parts of equal size, the last may be smaller (PyTorch's chunk)."""
-    if n < 1:
-        raise UsageError(f"chunk: {n} parts")
+    if not isinstance(n, SupportsIndex) or operator.index(n) < 1:
+        raise UsageError(f"chunk: {n!r} parts; their number is a positive integer")
     shape = shape_of(x)
     length = shape[one_axis(axis, len(shape))]
     return split(x, max(-(-length // n), 1), axis)

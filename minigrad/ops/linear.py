@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._core import data_of
-from ..backend import array_lane, lane_for_device
+from ..backend import array_lane, as_dtype, lane_for_device
 from ..errors import DTypeError, ShapeError, UsageError
 from ..op import general, helper, lane_of, linear
 from ._axes import Shape, as_shape, axes_of, one_axis, plain_axis, shape_of
@@ -393,24 +393,9 @@ pad = general(
 # --- kinds of elements, and the way out of the graph ------------------------------------------------------------------
 
 
-def dtype_name(dtype: Any) -> str:
-    """Return the name of an element type that operations support.
-
-    Raises:
-        DTypeError: it is none of float32, float64, integers and booleans.
-    """
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = np.dtype(str(dtype).rpartition(".")[2])  # another array library's dtype
-    if found.kind not in "iub" and found.name not in ("float32", "float64"):
-        raise DTypeError(f"elements of type {found} are not supported; float32, float64, integers and booleans are")
-    return found.name
-
-
 def _with_source(operands: tuple[Any, ...], dtype: Any) -> dict[str, Any]:
-    name = dtype_name(dtype)
-    return {"dtype": name, "source": dtype_name(getattr(data_of(operands[0]), "dtype", name))}
+    name = as_dtype(dtype).name
+    return {"dtype": name, "source": as_dtype(getattr(data_of(operands[0]), "dtype", name)).name}
 
 
 _astype = linear(
@@ -431,8 +416,8 @@ def astype(x: Any, dtype: Any) -> Any:
     Raises:
         DTypeError: a dtype that no operation supports.
     """
-    name = dtype_name(dtype)
-    return _astype(x if np.dtype(name).kind == "f" else detach(x), dtype=name)
+    found = as_dtype(dtype)
+    return _astype(x if found.kind == "f" else detach(x), dtype=found.name)
 
 
 _to_device = linear(

@@ -40,9 +40,16 @@ def _same_shape(x: Any, target: Any) -> None:
 
 
 def as_array(weight: Any) -> Any:
-    """Return class weights as an array; a plain list keeps double precision until it is cast to x's dtype."""
+    """Return class weights as an array; a plain list keeps double precision until it is cast to x's dtype.
+
+    Raises:
+        UsageError: something that is no list of numbers.
+    """
     weight = data_of(weight)
-    return weight if hasattr(weight, "shape") else np.asarray(weight, dtype=np.float64)
+    try:
+        return weight if hasattr(weight, "shape") else np.asarray(weight, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise UsageError(f"weight holds one number for each class, not {weight!r}") from None
 
 
 # --- squared errors ---------------------------------------------------------------------------------------------------
@@ -140,14 +147,14 @@ def target_weights(target: Any, x: Any, weight: Any, ignore_index: int, reductio
     """Return the factor of each target's loss in the result, with an axis for the classes: a constant."""
     like, index = data_of(x), data_of(target)
     xp = lane_of(like).xp
-    factors = _factors(xp, like, index, weight, ignore_index)
+    factors = target_factors(xp, like, index, weight, ignore_index)
     if reduction == "mean":
         total = xp.sum(factors)
         factors = factors / xp.where(total == 0, 1, total)
     return tensor(xp.expand_dims(factors, axis=class_axis(like.shape)))
 
 
-def _factors(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int) -> Any:
+def target_factors(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int) -> Any:
     """Return the weight of each target's class, 0 where the target is to be ignored."""
     keep = target != ignore_index
     if weight is None:
@@ -186,7 +193,7 @@ def _cross_entropy(xp: Any, x: Any, target: Any, weight: Any, ignore_index: int,
     lowered = x - finite_max(xp, x, axis)
     chosen = xp.squeeze(xp.take_along_axis(lowered, index, axis=axis), axis=axis)
     losses = xp.log(xp.sum(xp.exp(lowered), axis=axis)) - chosen
-    factors = _factors(xp, x, target, weight, ignore_index)
+    factors = target_factors(xp, x, target, weight, ignore_index)
     losses = xp.where(keep, losses * factors, xp.zeros_like(losses))
     if reduction == "none":
         return losses

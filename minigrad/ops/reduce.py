@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..backend import is_number
 from ..errors import UsageError
 from ..op import general, helper, linear
 from ._axes import Axis, as_shape, axes_of, count, inverse, kept, plain_axis, pytorch_words
@@ -224,8 +225,8 @@ def norm(x: Any, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> A
     Raises:
         UsageError: an `ord` that is not positive.
     """
-    if not ord > 0:
-        raise UsageError(f"norm: ord={ord!r}; orders are positive numbers and infinity")
+    if not is_number(ord) or not ord > 0:
+        raise UsageError(f"norm: ord={ord!r}; orders are positive numbers and infinity, and axes come as axis=")
     if ord == 2:
         return _norm(x, axis=axis, keepdims=keepdims)
     size = abs(x)
