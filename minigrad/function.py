@@ -95,7 +95,7 @@ class FunctionOp(OpBase):
     def __init__(self, function: type[Function]) -> None:
         self.function = function
         # Any number of operands; nothing is saved but what the context keeps.
-        self._face(function.__name__, -1, False, True)
+        self._face(function.__name__.lstrip("_"), -1, False, True)  # our own _Checkpoint is a checkpoint to readers
         self._wire([0], [True])
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -466,7 +466,8 @@ def test_text_formats_draw_the_way_back_and_what_flows(kind):
     tape = recorded("rnn", steps=2)
     options = {"flow": "width", "show": ("gain", "flow"), "highlight": "loss -> weight_hh_l0 by time"}
     view = view_of(tape, highlight=options["highlight"], contributions=True, fold_with=past_stacks)
-    carrying = sum(e.contribution is not None for e in view.edges)
+    # the first state is zero, and so is what U gets for its use there
+    carrying = sum(e.contribution is not None and e.contribution.norm > 0 for e in view.edges)
     made, plain = render(tape, format=kind, backward=True, **options).data, render(tape, format=kind).data
     assert 0 < carrying < len(view.edges)
     if kind == "mermaid":
@@ -490,7 +491,7 @@ def test_a_cut_edge_ends_in_a_cross():
 
 def test_operands_without_a_name_are_called_by_what_they_are(tapes):
     said = {e.local for e in view_of(tapes["gru"]).edges}
-    assert {"(U_n h₋₁+b)", "(U_n h₀+b)"} <= said
+    assert {"U_n h₋₁+b", "U_n h₀+b"} <= said
     assert not said & {"a", "b", "x", "y"}
     pages = {e.local for e in view_of(tapes["rnn"]).edges if "softmax" in (e.local or "")}
     assert pages == {f"(softmax(logits{t})−onehot)/N" for t in "₀₁₂"}

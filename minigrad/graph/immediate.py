@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from minigrad import formula
@@ -44,13 +45,12 @@ def immediate(
     >>> immediate(record("affine"), 0, {"weight": "W_f"}), immediate(record("tanh"), 0, {"y": "h₃"})
     ('W_fᵀ', '(1−h₃)(1+h₃)')
     """
-    rules = getattr(record, "rules", None)
-    if not rules:
-        return None
-    rule = rules.get(record.operand_name(k))
+    plain = rf"\operatorname{{{record.name}}}'".replace("_", r"\_") if latex else f"{record.name}′"
+    if record.kind in ("composed", "function"):  # a whole program, or a user's: there is no rule to read
+        return plain
+    rule = record.rules.get(record.operand_name(k))
     if rule is None:
         return None
-    plain = rf"\operatorname{{{record.name}}}'".replace("_", r"\_") if latex else f"{record.name}′"
     if rule.said is None:
         return plain
     try:
@@ -61,7 +61,7 @@ def immediate(
         return "1"
     factor = _tidy(_with_numbers(factor, numbers))
     if latex:
-        return formula.to_latex(factor, names).replace(r"\operatorname{iverson}", "")
+        return _bracketed(formula.to_latex(factor, names))
     for called in (names, {}):
         text = set_short(factor, called)
         if len(text) <= LONGEST:
@@ -106,8 +106,9 @@ def _bare(e: Expr) -> Expr:
 
 def _with_numbers(e: Expr, numbers: Mapping[str, float]) -> Expr:
     if isinstance(e, Name) and e.id in numbers:
-        value = numbers[e.id]
-        return Number(int(value)) if value == int(value) else Number(value)
+        value = float(numbers[e.id])
+        size = Number(int(abs(value)) if value.is_integer() else abs(value))
+        return size if value >= 0 else Unary("-", size)
     return _rebuilt(e, lambda part: _with_numbers(part, numbers))
 
 
@@ -132,10 +133,18 @@ def _tidy(e: Expr) -> Expr:
             return Name("N")
         case Call("where", (Compare("==", _, _), _, other), _):
             return other
-        case Call("where", (condition, chosen, Number(0)), _):
-            return _tidy(Binary("*", Call("iverson", (condition,)), chosen))
-        case Call("where", (Compare(op, left, right), Number(0), other), _):
-            return _tidy(Binary("*", Call("iverson", (Compare(_OPPOSITE[op], left, right),)), other))
+        case Call("where", (condition, chosen, other), _):
+            if isinstance(condition, Compare):
+                unless: Expr = Call("iverson", (replace(condition, op=_OPPOSITE[condition.op]),))
+            else:
+                unless = Binary("-", Number(1), Call("iverson", (condition,)))
+            parts = ((Call("iverson", (condition,)), chosen), (unless, other))
+            kept = [_when(value, holds) for holds, value in parts if value != Number(0)]
+            return kept[0] if len(kept) == 1 else Binary("+", *kept)
+        case Call("ties", (x, y, *_), _):
+            return Call("iverson", (Compare("==", x, y),))
+        case Call("others", (x, *_), _):
+            return Binary("/", Name("y"), x)
         case Call("one_hot", _, _):
             return Name("onehot")
         case Call(function, (first, *_), kwargs) if kwargs:
@@ -149,8 +158,32 @@ def _tidy(e: Expr) -> Expr:
         case Binary("*", Number(1), other) | Binary("*", other, Number(1)) | Binary("**", other, Number(1)):
             return other
         case Binary("-", Number(a), Number(b)):
-            return Number(a - b)
+            return Number(a - b) if a >= b else Unary("-", Number(b - a))
+        case Binary("-", Unary("-", Number(a)), Number(b)):
+            return Unary("-", Number(a + b))
+        case Binary("-" | "/" as op, other, Number(n)) if n == (op == "/"):
+            return other
     return e
+
+
+def _when(value: Expr, holds: Expr) -> Expr:
+    conditions = isinstance(value, Call) and value.function == "iverson"
+    return _tidy(Binary("*", holds, value) if conditions else Binary("*", value, holds))
+
+
+def _bracketed(latex: str) -> str:
+    """Set Iverson's brackets, 1 where a condition holds, as brackets."""
+    call = r"\operatorname{iverson}\left("
+    while call in latex:
+        before, _, after = latex.partition(call)
+        depth, at = 1, 0
+        while depth:
+            found = re.compile(r"\\(left|right)(?![a-z])").search(after, at)
+            assert found is not None
+            depth += 1 if found[1] == "left" else -1
+            at = found.end()
+        latex = f"{before}\\left[{after[:at]}]{after[at + 1 :]}"
+    return latex
 
 
 def set_short(expr: Expr, names: Mapping[str, str] = {}) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 from minigrad._core import Tape, TensorBase
 from minigrad.backend import host, is_array
 from minigrad.errors import UsageError
+from minigrad.formula import to_latex
 from minigrad.graph.carried import carried, gain
 from minigrad.graph.highlight import lit_edges
 from minigrad.graph.immediate import immediate, set_short
@@ -124,15 +125,16 @@ class ViewNode:
 class ViewEdge:
     """Argument number `argument` of node `target` is the result of node `source`.
 
-    `local` is ∂⁺ in the model's names, `gain` its size. `contribution` is what the reverse sweep sends back along this
-    edge: its share of the gradient of `source`, the gradient of `target` times the local derivative. The shares of all
-    edges that leave a node add up to its gradient. A `cut` edge lets no gradient pass, and a `lit` one lies on a route
-    that was asked for.
+    Where an operation has several results, `result` says which one. `local` is ∂⁺ in the model's names, `gain` its
+    size. `contribution` is what the reverse sweep sends back along this edge: its share of the gradient of `source`,
+    the gradient of `target` times the local derivative. The shares of all edges that leave a result add up to its
+    gradient. A `cut` edge lets no gradient pass, and a `lit` one lies on a route that was asked for.
     """
 
     source: int
     target: int
     argument: int
+    result: int = 0
     name: str = ""
     local: str | None = None
     local_latex: str | None = None
@@ -304,16 +306,19 @@ def view_of(
     edges = []
     for node in recorded:
         arguments = node.arguments
+        results = getattr(node, "outs", ())
         for argument, parent in enumerate(node.inputs):
             if parent.id not in position:
                 continue  # recorded before the tape began to watch: there is nothing to draw it with
+            result = results[argument] if results else 0
             edges.append(
                 ViewEdge(
                     source=parent.id,
                     target=node.id,
                     argument=argument,
+                    result=result,
                     name=_at(arguments, argument) or "",
-                    carries=parent.name,
+                    carries=parent.outputs[result].name if result else parent.name,
                     cut=bool(parent.requires_grad) and not node.requires_grad,
                 )
             )
@@ -341,17 +346,31 @@ def _measured(
     """Write on the edges what they do to a gradient; what a fold bundles is added up before it is measured."""
     contributions |= "flow" in view.show
     flowing = _flowing(view, recorded, position) if contributions else {}
+    taken = {n.name for n in recorded if n.name} if "local" in view.show else set()
+    home = {i: n.id for n in view.nodes for a, b in n.members or ((n.id, n.id),) for i in range(a, b + 1)}
+
+    def share(e: ViewEdge, key: Key) -> tuple[tuple[int, int], Any]:
+        """Return whose gradient, and what part of it, an edge of the tape carries that is drawn as part of e."""
+        source, target, k = key
+        node, part = recorded[position[target]], flowing[key]
+        if home[source] == e.source:
+            return (source, node.outs[k] if node.outs else 0), part
+        # read past a stack: of what flows back into the stack, the piece that was read
+        stack, index = recorded[position[source]], node.params["index"]
+        piece = int(index[0] if isinstance(index, tuple) else index) % len(stack.inputs)
+        return (stack.inputs[piece].id, stack.outs[piece] if stack.outs else 0), part[index]
+
     edges = []
     for e in view.edges:
         found: dict[str, Any] = {}
         if e.target >= 0:
             node = recorded[position[e.target]]
             if "local" in view.show:
-                found["local"], found["local_latex"] = _immediate(node, e.argument)
+                found["local"], found["local_latex"] = _immediate(node, e.argument, taken)
             if "gain" in view.show and node.requires_grad and node.inputs[e.argument].requires_grad:
                 found["gain"] = _rounded(gain(node, e.argument))
         if contributions:
-            found["contribution"] = _bundled([(key[0], flowing[key]) for key in e.keys if key in flowing])
+            found["contribution"] = _bundled([share(e, key) for key in e.keys if key in flowing])
         edges.append(replace(e, **found) if found else e)
     return tuple(edges)
 
@@ -372,12 +391,13 @@ def _flowing(view: View, recorded: list[Any], position: Mapping[int, int]) -> di
     return flowing
 
 
-def _bundled(parts: list[tuple[int, Any]]) -> Summary | None:
-    by_source: dict[int, Any] = {}
-    for source, part in parts:
-        total = by_source.get(source)
-        by_source[source] = part if total is None else total + part
-    arrays = list(by_source.values())
+def _bundled(parts: list[tuple[tuple[int, int], Any]]) -> Summary | None:
+    """Add up what flows to the same value, and measure all values together."""
+    sums: dict[tuple[int, int], Any] = {}
+    for value, part in parts:
+        total = sums.get(value)
+        sums[value] = part if total is None else total + part
+    arrays = list(sums.values())
     if not arrays:
         return None
     whole = arrays[0] if len(arrays) == 1 else np.concatenate([array.reshape(-1) for array in arrays])
@@ -388,52 +408,88 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else float(f"{number:.6g}")
 
 
-def _immediate(node: Any, k: int) -> tuple[str | None, str | None]:
-    """Return ∂⁺ of an edge in the model's names, as text and as LaTeX."""
+def _immediate(node: Any, k: int, taken: Collection[str]) -> tuple[str | None, str | None]:
+    """Return ∂⁺ of an edge in the model's names, as text and as LaTeX.
+
+    Where a name has to come from the page (the result y, an operand a), and a value of the model has that name as well,
+    it is the operation and its place on the tape instead, as in explanations: ``mul#12``.
+    """
     record = getattr(node, "record", None)
     if record is None:
         return _at(node.local, k), _at(getattr(node, "local_latex", None) or (), k)
-    names, numbers = {}, {}
-    if not record.variadic:
-        for word, parent in zip(record.operands, node.inputs, strict=False):
-            if parent.kind != "op" and parent.value is not None and parent.value.size == 1 and not parent.requires_grad:
-                numbers[word] = float(host(parent.value).reshape(-1)[0])
-            called = _called(parent)
+    names: dict[str, str] = {}
+    latex: dict[str, str] = {}
+    numbers = {word: value for word, value in (node.params or {}).items() if type(value) in (int, float)}
+    if (node.params or {}).get("reduction", "mean") != "mean" and node.params.get("weight") is None:
+        numbers["N"] = 1
+    if not getattr(record, "variadic", True):  # a user's Function takes any number of operands as well
+        results = node.outs or (0,) * len(node.inputs)
+        for word, parent, result in zip(record.operands, node.inputs, results, strict=False):
+            if result:
+                own = _plainly(parent.outputs[result].name)
+                called = (own, _as_latex(own)) if own else None
+            else:
+                called = _called(parent)
+            if not called and (value := _alone(parent)) is not None and not parent.requires_grad:
+                called = (f"{value:.3g}",) * 2
+                if math.isfinite(value):
+                    numbers[word] = value
+            if not called and word in taken:
+                called = _by_place(parent)
             if called:
-                names[word] = called
+                names[word], latex[word] = called
     own = _plainly(node.name)
-    if own:
-        names["y"] = own
+    if own or "y" in taken:
+        names["y"], latex["y"] = (own, _as_latex(own)) if own else _by_place(node)
     text = immediate(record, k, names, numbers)
-    latex = {word: _as_latex(name) for word, name in names.items()}
     return text, None if text is None else immediate(record, k, latex, numbers, latex=True)
 
 
-def _called(node: Any) -> str | None:
-    """Return what a value is called in a formula: a letter for a parameter, its name, or a short formula."""
-    if node.kind == "parameter" or (_SLICE.match(node.name or "") and node.op == "getitem"):
-        found = _SLICE.match(node.name or "")
-        letter = parameter_letter(found[1] if found else node.name)
-        return f"{letter}_{found[2]}" if found and not found[2].isdecimal() else letter
+def _called(node: Any) -> tuple[str, str] | None:
+    """Return what a value is called in a formula, as text and as LaTeX: its letter, its name, or a short formula."""
+    piece = _SLICE.match(node.name or "")
+    gate = piece[2] if piece and not piece[2].isdecimal() else None
+    if node.kind == "parameter" or (gate and node.op == "getitem"):
+        letter = parameter_letter(piece[1] if piece else node.name)
+        return (f"{letter}_{gate}", f"{_as_latex(letter)}_{{{gate}}}") if gate else (letter, _as_latex(letter))
     own = _plainly(node.name)
-    if not own and node.op == "affine" and len(node.inputs) > 1:
-        weight, x = (_called(parent) for parent in (node.inputs[1], node.inputs[0]))
-        return f"({weight} {x}{'+b' if len(node.inputs) > 2 else ''})" if weight and x else None
-    if own or node.kind != "op" or getattr(node.record, "kind", "") != "elementwise":
-        return own
+    if own:
+        return own, _as_latex(own)
+    if node.op == "affine" and len(node.inputs) > 1:
+        weight, x = _called(node.inputs[1]), _called(node.inputs[0])
+        if not weight or not x:
+            return None
+        alone = re.fullmatch(r"[\w₋₀-₉]+", x[0])
+        text, latex = x if alone else (f"({x[0]})", rf"\left({x[1]}\right)")
+        plus = ("+b", " + b") if len(node.inputs) > 2 else ("", "")
+        return f"{weight[0]} {text}{plus[0]}", rf"{weight[1]} {latex}{plus[1]}"
+    if node.kind != "op" or getattr(node.record, "kind", "") != "elementwise":
+        return None
     inside = {word: _plainly(x.name) or _number(x) for word, x in zip(node.arguments, node.inputs, strict=True)}
     if not all(inside.values()):
         return None
-    text = set_short(node.record.value_expr, {word: name for word, name in inside.items() if name})
-    if re.search("[-+−/·]", text):
-        text = f"({text})"
-    return text if len(text) <= _FORMULA_INSIDE else None
+    names = {word: name for word, name in inside.items() if name}
+    text = set_short(node.record.value_expr, names)
+    if len(text) > _FORMULA_INSIDE:
+        return None
+    return text, to_latex(node.record.value_expr, {word: _as_latex(name) for word, name in names.items()})
+
+
+def _by_place(node: Any) -> tuple[str, str]:
+    word = node.op.replace("_", r"\_")
+    return f"{node.op}#{node.id}", rf"\mathrm{{{word}}}_{{{node.id}}}"
 
 
 def _number(node: Any) -> str | None:
+    value = _alone(node)
+    return None if value is None else f"{value:.3g}"
+
+
+def _alone(node: Any) -> float | None:
+    """Return the number that a leaf of one element holds."""
     if node.kind == "op" or node.value is None or node.value.size != 1:
         return None
-    return f"{float(host(node.value).reshape(-1)[0]):.3g}"
+    return float(host(node.value).reshape(-1)[0])
 
 
 def _plainly(name: str | None) -> str | None:
@@ -669,7 +725,7 @@ def past_stacks(view: View) -> View:
         if isinstance(index, int) and not isinstance(index, bool) and of:
             piece = of.get(index % len(of))
             if piece is not None:
-                e = replace(e, source=piece.source, carries=piece.carries, parts=(*piece.keys, *e.keys))
+                e = replace(e, source=piece.source, result=piece.result, carries=piece.carries, parts=e.keys)
         edges.append(e)
     return replace(view, edges=tuple(edges))
 
@@ -935,7 +991,7 @@ def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode], initial: Collection[int
     if _CELL.fullmatch(target.op) and edge.name:
         # a fused cell hands on several states under one name; its operands say which is which
         return {"c": "cell", "h": "hidden"}.get(edge.name[0], "data")
-    stem = re.match(r"[A-Za-z]+", source.name or "")
+    stem = re.match(r"[A-Za-z]+", edge.carries or source.name or "")
     if stem and stem.group() in ("c", "h"):
         return "cell" if stem.group() == "c" else "hidden"
     if source.step is None and source.id not in initial:

@@ -272,7 +272,7 @@ def render(
             notes=notes,
             highlight=highlight,
             fold_with=shorten,
-            contributions=flow is not None or sums,
+            contributions=flow is not None or backward,
         )
 
     sums = backward and "step" in manner.can  # its numbers, and not only its way

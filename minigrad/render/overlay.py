@@ -70,14 +70,17 @@ def flow_level(size: float | None, low: float, high: float) -> int | None:
 
 
 def way_back(view: View) -> list[ViewEdge]:
-    """Return the edges that a gradient comes back along: those that carried one, or could if none was measured."""
+    """Return the edges that a gradient comes back along: those that carried one, or could if none was measured.
+
+    A gradient of zeros does not come back: where a unit is dead, or a part of the loss is not looked at, it ends.
+    """
     learns = {n.id: n.requires_grad for n in view.nodes}
     known = any(e.contribution is not None for e in view.edges)
-    return [
-        e
-        for e in view.edges
-        if (e.contribution is not None if known else learns[e.source] and learns[e.target] and not e.cut)
-    ]
+    return [e for e in view.edges if (_flows(e) if known else learns[e.source] and learns[e.target] and not e.cut)]
+
+
+def _flows(edge: ViewEdge) -> bool:
+    return edge.contribution is not None and edge.contribution.norm != 0
 
 
 def flow_levels(view: View) -> list[int | None]:
