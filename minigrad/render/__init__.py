@@ -253,7 +253,7 @@ def render(
                 back = len(way_back(view)) if backward else 0
                 fits = len(view.edges) + back <= MOST_EDGES or fold is not None
             else:
-                widest = manner.draw(view, replace(asked, show=())).width if page else 0.0
+                widest = manner.draw(view, replace(asked, show=())).paper[0] if page else 0.0
                 fits = page is None or widest <= PAGES[page]
             if fits:
                 rung = number
@@ -285,7 +285,7 @@ def render(
         if sums:
             carried = (*carried, "grad")
         view = seen(carried)
-    while page is not None and (widest := manner.draw(view, asked).width) > PAGES[page]:
+    while page is not None and (widest := manner.draw(view, asked).paper[0]) > PAGES[page]:
         rung += 1  # its numbers need more room than its structure
         view = shorten(source) if isinstance(source, View) else seen(carried)
 

@@ -12,7 +12,7 @@ operation of the step belongs to exactly one part, so that nothing that was comp
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from minigrad.errors import UsageError
@@ -110,11 +110,11 @@ def units(view: View) -> tuple[Unit, ...]:
             continue
         place = _gate_place(n)
         if place is not None:
-            path = _untimed(n.scope[:place])
+            path = untimed(n.scope[:place])
             steps.setdefault(path, {})[n.step] = None
             letters.setdefault(path, set()).add(gate_letter(n.gate) or "")
         elif n.step is not None and _is_state(n, "h"):
-            simple.setdefault(_untimed(n.scope), {})[n.step] = None
+            simple.setdefault(untimed(n.scope), {})[n.step] = None
     for path, times in simple.items():
         if path not in letters:
             steps[path] = times
@@ -179,7 +179,11 @@ def excerpt(view: View, unit: Unit, time: int | None) -> View:
     block = read(view, unit, time)
     given = frozenset(block.parts[p].out for p in _TERMINALS if p in block.parts)
     inside = frozenset(block.home) - given
-    edges = {(e.target, e.argument): e for e in view.edges if e.target in inside or e.source in inside}
+    edges = {
+        (e.target, e.argument): e
+        for e in view.edges
+        if e.target in inside or e.source in inside or (e.target in given and e.cut)
+    }
     by_target: dict[int, list[ViewEdge]] = {}
     for e in view.edges:
         by_target.setdefault(e.target, []).append(e)
@@ -195,6 +199,19 @@ def excerpt(view: View, unit: Unit, time: int | None) -> View:
     return replace(view, nodes=nodes, edges=tuple(edges[k] for k in sorted(edges)))
 
 
+_SHARES = {"weight_ih": "W x", "weight_hh": "U h"}
+
+
+def chooses(operands: Iterable[ViewEdge], old: Callable[[int], bool]) -> str:
+    """Say what chooses between an old state and a new one: zoneout puts the old one first, the end of a sequence last.
+
+    Args:
+        operands: what an operation `where` reads.
+        old: whether a node is an old state.
+    """
+    return "zoneout" if any(e.argument == 1 and old(e.source) for e in operands) else "mask"
+
+
 _TERMINALS = ("x", "h-", "c-", "gates-")
 
 
@@ -205,7 +222,8 @@ def _gate_place(node: ViewNode) -> int | None:
     return next((k for k in reversed(range(len(node.scope))) if _GATE_SCOPE.match(node.scope[k])), None)
 
 
-def _untimed(scope: Iterable[str]) -> tuple[str, ...]:
+def untimed(scope: Iterable[str]) -> tuple[str, ...]:
+    """Return a scope without its steps."""
     return tuple(part for part in scope if not part.startswith("t="))
 
 
@@ -261,7 +279,7 @@ class _Reader:
             if n.kind != "op" or n.tap is not None or n.step != self.time:
                 return False
             place = _gate_place(n)
-            head = _untimed(n.scope if place is None else n.scope[:place])
+            head = untimed(n.scope if place is None else n.scope[:place])
             return head[: len(self.unit.path)] == self.unit.path
 
         candidates = {n.id for n in self.view.nodes if near(n)}
@@ -385,21 +403,26 @@ class _Reader:
             self._part(name, ids, self._stage_sign(ids))
 
     def _stage_sign(self, ids: list[int]) -> str:
-        signs: list[str] = []
-        ops = [self.nodes[i].op for i in ids]
-        if any("layer norm" in self.nodes[i].scope for i in ids):
-            signs.append("norm")
-            ops = [self.nodes[i].op for i in ids if "layer norm" not in self.nodes[i].scope]
-        if any(op in LINEAR for op in ops):
-            signs.append("project")
-        if "clip" in ops:
-            signs.append("clip")
-        if "where" in ops:
-            signs.append("where")
-        elif "mul" in ops and "add" in ops:
-            signs.append("mix")
-        elif "mul" in ops:
-            signs.append("drop")
+        """Say what the operations of a stage do, in the order in which they do it."""
+        signs: dict[str, None] = {}
+        for i in ids:
+            n = self.nodes[i]
+            normed = "layer norm" in n.scope
+            if n.op in LINEAR and self._weight(i) in _SHARES:
+                signs[f"norm({_SHARES[self._weight(i)]})" if normed else _SHARES[self._weight(i)]] = None
+            elif normed:
+                if not any(sign.startswith("norm") for sign in signs):
+                    signs["norm"] = None
+            elif n.op in LINEAR:
+                signs["project"] = None
+            elif n.op == "clip":
+                signs["clip"] = None
+            elif n.op == "where":
+                signs[chooses(self.into[i], lambda k: k not in self.members)] = None
+            elif n.op == "mul" and any(self.nodes[k].op == "add" and self._reads(k, i) for k in ids):
+                signs["zoneout"] = None  # outside of training its mean: p times the old state, and the rest of the new
+            elif n.op == "mul":
+                signs["drop"] = None
         return ", ".join(signs) or f"{len(ids)} ops"
 
     def _gate(self, letter: str, ids: list[int]) -> None:
@@ -526,7 +549,8 @@ class _Reader:
                 self._squash(cell, y)
             self._stage("out*", self._upto(h, y))
         if "gates" in self.outs:
-            self._part("gates", [self.outs["gates"]], "[i f o]")
+            end = self.outs["gates"]
+            self._part("gates", [k for k in self._before([end], self.members) if k not in self.home], "[i f o]")
         self.cell = cell
         self._ends()
 

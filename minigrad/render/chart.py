@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 from minigrad.graph.view import Summary, ViewEdge, ViewNode, gate_letter, gate_name
-from minigrad.render.block import LINEAR, Block, Link
+from minigrad.render.block import LINEAR, Block, Link, untimed
 from minigrad.render.labels import edge_key, node_title, number, pretty_local, shape_text
 from minigrad.render.scene import Box, Frame, Point, Scene, Wire, Words
 from minigrad.render.text import width
@@ -23,6 +23,9 @@ TERM, SIGN, NAME, FIGURE = 17.0, 16.0, 13.0, 9.5
 LEADING = 1.28
 _SPACE = 5.0
 _LEGEND_ROW = 17.0
+_LETTER = 13.2
+"""Letters of weights: their subscripts are as large as everything else."""
+
 MARGIN = 16.0
 ROUND = 17.0
 """The radius of a pointwise operation."""
@@ -33,8 +36,15 @@ BACK = 7.0
 SHOWN_NUMBERS = 2
 """Arrays of more numbers than this are written as their norm."""
 
-PAGE = (1122, 794)
-"""A4 landscape at 96 pixels an inch: where vectors would make a chart larger than this, it writes norms."""
+_LONGEST_RESULT = 10
+"""Longer names of results are not put into their derivatives: there they are y."""
+
+PAGE = (1123, 720)
+"""What both A4 landscape at 96 pixels an inch and a slide have room for. A chart with more to say writes norms instead
+of vectors, and then everything smaller, down to `LEAST`."""
+
+LEAST = 8.0
+"""Pixels of the smallest letters."""
 
 _STEPPED = re.compile(r"(\b[a-z]+)(₋?[₀-₉]+)")
 _LEVEL = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
@@ -60,6 +70,10 @@ def figure(summary: Summary, most: int = SHOWN_NUMBERS, sign: str = "", equals: 
     return " ".join(word for word in (sign, equals, text) if word)
 
 
+def _bare(text: str) -> str:
+    return text[1:-1] if re.fullmatch(r"\([^()]*\)", text) else text
+
+
 def measure(lines: Lines) -> tuple[float, float]:
     """Return the width and height of lines under each other."""
     return max((_line_width(line) for line in lines), default=0.0), sum(_line_height(line) for line in lines)
@@ -71,7 +85,12 @@ def _line_width(line: Sequence[Run]) -> float:
 
 def _run_width(run: Run) -> float:
     text, size, face, _ = run
-    return width(text, size, face, "_" in text)
+    return width(text, size, face, _lowered(text))
+
+
+def _lowered(text: str) -> bool:
+    """Whether a text has subscripts: a letter after a single one, as in ``W_f``."""
+    return re.search(r"\b\w_\w\b", text) is not None
 
 
 def _line_height(line: Sequence[Run]) -> float:
@@ -88,11 +107,12 @@ class Chart:
         self.nets: dict[str, str] = {}
         self.drawn: set[tuple[str, str]] = set()
         self.used: set[str] = set()
+        self.measured = any(e.contribution is not None for edges in block.readers.values() for e in edges)
         t = "ₜ"
         before = "ₜ₊₁" if block.unit.direction == "reverse" else "ₜ₋₁"
         self.letters: dict[str, str] = {
             "x": f"x{t}", "h-": f"h{before}", "c-": f"c{before}", "gates-": f"[i f o]{before}", "gates": f"[i f o]{t}",
-            "fc": f"f{t} ⊙ c{before}", "ig": f"i{t} ⊙ g{t}", "norm": f"norm c{t}", "u": f"U h{before} + b",
+            "fc": f"f{t} ⊙ c{before}", "ig": f"i{t} ⊙ g{t}", "u": f"U h{before} + b",
             "1-": f"1 − z{t}", "zn": f"(1 − z{t}) ⊙ n{t}", "zh": f"z{t} ⊙ h{before}",
             "rh": f"r{t} ⊙ h{before}" if "u" not in block else f"r{t} ⊙ (U h{before} + b)",
             **{letter: f"{letter}{t}" for letter in "figorzn"},
@@ -100,9 +120,14 @@ class Chart:
         self.letters["a"] = f"h{t}"
         if block.unit.kind == "lstm":
             self.letters |= {"+": f"c{t}", "clip": f"c{t}", "c*": f"c{t}"}
+            if "c*" in block:
+                self.letters |= {"+": f"c̃{t}", "clip": f"c̃{t}"}
+            cell = self.letters[self.cell]
+            self.letters["norm"] = f"norm {cell}"
             squash = block.parts["squash"].sign if "squash" in block else ""
-            self.letters["squash"] = f"{squash} c{t}".strip()
-            seen = self.letters["squash"] if squash else f"c{t}"
+            inner = f"({self.letters['norm']})" if "norm" in block else f" {cell}"
+            self.letters["squash"] = f"{squash}{inner}".strip()
+            seen = self.letters["squash"] if squash else self.letters["norm"] if "norm" in block else cell
             self.letters["oh"] = f"o{t} ⊙ {seen}" if "out*" in block else f"h{t}"
         else:
             self.letters["+"] = f"h{t}"
@@ -143,7 +168,7 @@ class Chart:
             letter = "P" if link.peephole == "full" else "p"
         else:
             letter = {"x": "W", "gates-": "G"}.get(source, "U") if linear else ""
-        lines: Lines = [[(letter + index, FIGURE + 1.5, "oblique", "p" if link.peephole else "t")]] if letter else []
+        lines: Lines = [[(letter + index, _LETTER, "oblique", "p" if link.peephole else "t")]] if letter else []
         return lines + self.sent(link)
 
     def figures(self, node: ViewNode, *, total: bool = True) -> Lines:
@@ -161,7 +186,7 @@ class Chart:
 
     def shape(self, node: ViewNode) -> list[Run]:
         """Return a node's shape as a piece of a line, if it is asked for."""
-        return [(shape_text(node.shape), FIGURE - 1, "sans", "s")] if "shape" in self.show else []
+        return [(shape_text(node.shape), FIGURE, "sans", "s")] if "shape" in self.show else []
 
     def state(self, name: str, symbol: str | None = None, *, numbers: bool = True) -> Lines:
         """Return the lines of something that enters or leaves the block."""
@@ -197,9 +222,19 @@ class Chart:
 
     def local(self, edge: ViewEdge) -> str:
         """Return an edge's local derivative, steps counted from this one: cₜ₋₁ for c₃ at t = 4."""
-        text = _STEPPED.sub(self._counted, pretty_local(edge.local or ""))
-        words = {e.name: self.called(e.source) for e in self.block.operands[edge.target]}
-        return re.sub(r"(?<![\w₀-₉])[ab](?![\w(])", lambda m: words.get(m[0], m[0]), text)
+        operands = self.block.operands[edge.target]
+        if self.block.nodes[edge.target].op == "mul" and len(operands) == 2:
+            return _bare(self.called(operands[1 - edge.argument].source, edge.local or ""))
+        text = re.sub(r"\b([A-Z])_[a-z]", r"\1", pretty_local(edge.local or ""))
+        text = _STEPPED.sub(self._counted, text)
+        words = {e.name: self.called(e.source) for e in operands}
+        if "condition" in text:
+            chosen = "kept" if "zoneout" in self.block.parts[self.block.home[edge.target]].sign else "runs"
+            text = text.replace("condition", chosen)
+        result = _bare(self.called(edge.target))
+        if len(result) < _LONGEST_RESULT:
+            words["y"] = result
+        return re.sub(r"(?<![\w₀-₉])[aby](?![\w(])", lambda m: words.get(m[0], m[0]), text)
 
     def _counted(self, found: re.Match[str]) -> str:
         step = int(found[2].translate(_LEVEL))
@@ -208,10 +243,9 @@ class Chart:
         index = {0: self.t, -1: "ₜ₋₁", 1: "ₜ₊₁"}[step - self.block.time]
         return f"{found[1]}{index}"
 
-    def called(self, node: int) -> str:
+    def called(self, node: int, otherwise: str = "y") -> str:
         """Return what the result of a part is called in formulas."""
-        name = self.block.home.get(node)
-        text = self.letters.get(name, "y") if name else "y"
+        text = self.letters.get(self.block.home.get(node, ""), otherwise)
         return f"({text})" if " " in text else text
 
     def carried(self, link: Link, *, named: bool) -> Lines:
@@ -233,7 +267,7 @@ class Chart:
         lines: Lines = [[(part.sign, SIGN, "sans", "t")]]
         gate = self.block.node(name).gate
         if gate and part.weighted is not None:
-            lines.append([(f"{gate} gate", FIGURE - 0.5, "sans", "s")])
+            lines.append([(f"{gate} gate", FIGURE, "sans", "s")])
         if part.weighted is None:
             return lines
         node = self.block.nodes[part.weighted]
@@ -264,22 +298,22 @@ class Chart:
             at = {"start": x, "middle": x - wide / 2, "end": x - wide}[anchor]
             for run in line:
                 text, size, face, style = run
-                found.append(Words(text, at, y + high / 2, size, face, "start", style, "_" in text))
+                found.append(Words(text, at, y + high / 2, size, face, "start", style, _lowered(text)))
                 at += _run_width(run) + _SPACE
             y += high
         return found
 
-    def size(self, lines: Lines, least: float = 40.0) -> tuple[float, float]:
-        """Return the size of a box around lines."""
+    def size(self, lines: Lines, least: float = 40.0, low: float = 34.0) -> tuple[float, float]:
+        """Return the size of a box around lines; `least` is its width, `low` its height at least."""
         wide, high = measure(lines)
-        return max(round(wide) + 16.0, least), max(float(round(high)) + 10.0, 34.0)
+        return max(round(wide) + 16.0, least), max(float(round(high)) + 10.0, low)
 
     def box(
         self, name: str, x: float, y: float, lines: Lines, style: str, least: float = 40.0, high: float = 0.0
     ) -> Box:
         """Draw a part as a box around its centre."""
-        size = self.size(lines, least)
-        return self._add(name, x, y, size[0], max(size[1], high), lines, style, "round")
+        size = self.size(lines, least, high or 34.0)
+        return self._add(name, x, y, size[0], size[1], lines, style, "round")
 
     def dot(self, name: str, x: float, y: float, style: str = "op", radius: float = ROUND) -> Box:
         """Draw a pointwise operation as a small circle."""
@@ -364,9 +398,16 @@ class Chart:
         """Mark where a wire branches."""
         self.scene.dots.append((x, y, style))
 
-    def reverse(self, p: Point, q: Point, side: float = 1.0, gap: float = 4.0) -> None:
-        """Draw a gradient's arrow from q back to p, beside the wire from p to q; `side` 1 is right of it, or above."""
-        if not self.backward:
+    def reverse(self, p: Point, q: Point, of: Sequence[Link] | str, side: float = 1.0, gap: float = 4.0) -> None:
+        """Draw a gradient's arrow from q back to p, beside the wire from p to q.
+
+        Args:
+            p, q: the ends of a straight piece of the wire.
+            of: the links that the wire stands for, or the part whose result it carries; without a gradient no arrow.
+            side: 1 is right of the wire, or above it.
+            gap: how far the arrow stays away from both ends.
+        """
+        if not self.backward or not self.learns(of):
             return
         (ax, ay), (bx, by) = p, q
         length = math.dist(p, q) or 1.0
@@ -378,38 +419,65 @@ class Chart:
         self.nets[key] = "back"
         self.scene.wires.append(Wire(key, (start, end), "backward", "the gradient on its way back"))
 
+    def learns(self, of: Sequence[Link] | str) -> bool:
+        """Whether a gradient comes back along some links, or to a part."""
+        if isinstance(of, str):
+            node = self.block.node(of)
+            return node.grad is not None if self.measured else node.requires_grad
+        edges = [e for link in of for e in link.edges]
+        if self.measured:
+            return any(e.contribution is not None for e in edges)
+        nodes = self.block.nodes
+        return any(nodes[e.source].requires_grad and nodes[e.target].requires_grad and not e.cut for e in edges)
+
+    def leaving(self, name: str, *, later: bool) -> list[Link]:
+        """Return what reads the block's result outside of it, in other steps or besides, as a link."""
+        block = self.block
+        given = block.readers[block.parts[name].out]
+        now = (None, block.time)
+        edges = [e for e in given if e.target not in block.home and (block.nodes[e.target].step not in now) == later]
+        return [Link(name, "", tuple(edges))] if edges else []
+
+    def entrance(self, name: str, x: float, y: float) -> None:
+        """Mark the wire of what enters at a place if no gradient passes there: the state was detached."""
+        if any(e.cut for e in self.block.operands[self.block.parts[name].out]):
+            self.scene.dots.append((x, y, "cut"))
+
     @property
     def beside(self) -> float:
         """How far from a wire its words begin."""
         return BACK + 7.0 if self.backward else 7.0
 
     def leap(self) -> None:
-        """Let vertical parts of wires leap over what they cross."""
-        flat: list[tuple[str, float, float, float]] = []
-        for wire in self.scene.wires:
-            if wire.style == "backward":
+        """Let wires leap over what they cross: solid lines over dashed ones, and upright ones over level ones."""
+        parts = [
+            (k, p, q)
+            for k, wire in enumerate(self.scene.wires)
+            if wire.style != "backward"
+            for p, q in pairwise(wire.points)
+        ]
+        hops: dict[int, dict[Point, None]] = {}
+        for (upright, p, q), (level, r, s) in product(parts, parts):
+            crossing = (p[0], r[1])
+            if not (
+                abs(p[0] - q[0]) < 0.05
+                and abs(r[1] - s[1]) < 0.05
+                and min(p[1], q[1]) < crossing[1] < max(p[1], q[1])
+                and min(r[0], s[0]) < crossing[0] < max(r[0], s[0])
+            ):
                 continue
-            for (ax, ay), (bx, by) in pairwise(wire.points):
-                if abs(ay - by) < 0.05:
-                    flat.append((self.nets[wire.key], ay, min(ax, bx), max(ax, bx)))
-        for k, wire in enumerate(self.scene.wires):
-            hops = []
-            for (ax, ay), (bx, by) in pairwise(wire.points):
-                if abs(ax - bx) < 0.05 and wire.style != "backward":
-                    low, high = min(ay, by), max(ay, by)
-                    hops += [
-                        (ax, y)
-                        for net, y, left, right in flat
-                        if net != self.nets[wire.key] and low < y < high and left < ax < right
-                    ]
-            if hops:
-                self.scene.wires[k] = replace(wire, hops=tuple(dict.fromkeys(hops)))
+            up, flat = self.scene.wires[upright], self.scene.wires[level]
+            if self.nets[up.key] != self.nets[flat.key]:
+                yields = "lag" in up.style and flat.style in ("forward", "peephole")
+                hops.setdefault(level if yields else upright, {})[crossing] = None
+        for k, places in hops.items():
+            self.scene.wires[k] = replace(self.scene.wires[k], hops=tuple(places))
 
     # what stands around the block
 
-    def frame(self, left: float, top: float, right: float, bottom: float) -> None:
-        """Draw the outline of the block, with its step."""
-        step = f"t = {self.block.time}" if self.block.time is not None else ""
+    def frame(self, left: float, top: float, right: float, bottom: float, *, stepped: bool = True) -> None:
+        """Draw the outline of the block, with its step if there is room for it."""
+        step = f"t = {self.block.time}" if stepped and self.block.time is not None else ""
         words = Words(step, left + 20, top + 13.0, FIGURE + 1, "sans", "start", "f")
         self.scene.frames.append(Frame(left, top, right - left, bottom - top, words, "chart"))
 
@@ -445,11 +513,21 @@ class Chart:
         """Draw line samples with their names, under each other or in a row; return the right end and the next line."""
         right = x
         for style, text in entries:
-            self.scene.legend.append(("line", style, x, y))
+            if style == "cut":
+                self.scene.dots.append((x + 11, y, "cut"))
+            self.scene.legend.append(("line", "lag" if style == "cut" else style, x, y))
             self.scene.words.append(Words(text, x + 30, y, 10.0, "sans", "start", "s"))
             right = max(right, x + 30 + width(text, 10.0))
             x, y = (right + 18, y) if across else (x, y + _LEGEND_ROW)
         return right, y + (_LEGEND_ROW if across else 0.0)
+
+    def lines(self, known: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the styles of lines that are drawn, with their names, for the legend."""
+        styles = {wire.style for wire in self.scene.wires}
+        step = "from the step " + ("before" if self.before == "ₜ₋₁" else "after")
+        found = [(style, text.format(step=step)) for style, text in known.items() if style in styles]
+        cut = any(style == "cut" for *_, style in self.scene.dots)
+        return found + ([("cut", "cut: no gradient passes")] if cut else [])
 
     def signs(self) -> list[tuple[str, str]]:
         """Return what the numbers mean, as style and words, for the legend."""
@@ -476,6 +554,19 @@ class Chart:
         return right, y
 
     # the sum of what comes back
+
+    def ledgers(self) -> list[Ledger]:
+        """Return the sums of what comes back to the states, if the reverse sweep is drawn."""
+        if not self.backward:
+            return []
+        states = [(self.output, self.h)]
+        if self.block.unit.kind == "lstm":
+            cells = [(self.kept, self.c)]
+            if self.cell != self.kept:
+                cells.insert(0, (self.cell, self.letters[self.cell]))
+            states = cells + states
+            states += [("gates", self.letters["gates"])] if "gates" in self.block else []
+        return [found for name, symbol in states if (found := self.ledger(name, symbol))]
 
     def ledger(self, name: str, symbol: str) -> Ledger | None:
         """Return the routes on which a gradient comes back to a state, and their sum."""
@@ -525,12 +616,14 @@ class Ledger:
 
 
 def fitted(draw: Callable[[int], Scene]) -> Scene:
-    """Draw with as many numbers of each array as a page has room for."""
-    for most in range(SHOWN_NUMBERS, 1, -1):
+    """Draw with as many numbers of each array as a page has room for, and if need be in smaller letters."""
+    for most in range(SHOWN_NUMBERS, 0, -1):
         scene = draw(most)
         if scene.width <= PAGE[0] and scene.height <= PAGE[1]:
             return scene
-    return draw(1)
+    smallest = min(words.least for words in scene.texts if words.text)
+    scene.zoom = max(min(PAGE[0] / scene.width, PAGE[1] / scene.height), min(LEAST / smallest, 1.0))
+    return scene
 
 
 def peculiarities(block: Block) -> list[str]:
@@ -558,39 +651,53 @@ def peculiarities(block: Block) -> list[str]:
 def routes(block: Block, node: int, t: str, before: str) -> list[tuple[str, Summary]]:
     """Return who sends gradient back to a node, in words, and how much."""
     after = "ₜ₊₁" if before == "ₜ₋₁" else "ₜ₋₁"
+    edges = [e for e in block.readers[node] if e.contribution is not None]
+    # of several products of the next step with a state, zoneout's is the last
+    later = [block.nodes[e.target] for e in edges if e.target not in block.home]
+    products = [n.id for n in later if n.op == "mul" and not n.gate and untimed(n.scope) == block.unit.path]
+    mixed = [i for name in ("c*", "out*") if name in block for i in block.parts[name].members]
+    mean = products[-1] if products and any(block.nodes[i].op == "mul" for i in mixed) else None
     found = []
-    for e in block.readers[node]:
-        if e.contribution is None:
-            continue
+    for e in edges:
         target = block.nodes[e.target]
-        home = block.home.get(e.target)
-        same = target.time == block.time
-        index = t if same else after
-        gate = gate_letter(target.gate)
-        linear = target.op in LINEAR
-        if gate and block.unit.kind == "lstm" and _is_cell(block, node):
-            text = f"peephole {'P' if linear else 'p'} to {gate}{index}"
-        elif gate and linear:
-            text = f"U to {gate}{index}"
-        elif gate:
-            text = f"{target.label} in {gate}{index}"
-        elif home in ("squash", "norm"):
-            text = f"{block.parts[home].sign} to h{t}"
-        elif not same and target.time is not None and target.op == "mul":
-            state = "c" if block.unit.kind == "lstm" else "h"
-            factor = "f" if state == "c" else "z"
-            text = f"⊙ {factor}{after} to {state}{after}"
-        elif not same and target.time is not None and target.op == "add":
-            text = f"+ to c{after}"
-        elif not same and target.time is not None and linear:
-            text = f"U to h{after}"
-        elif home is not None:
-            text = f"{block.parts[home].sign} to h{t}"
-        else:
+        inside = e.target in block.home
+        step = t if inside else after
+        text = _route(block, e, target, block.home.get(e.target, ""), step, e.target == mean)
+        if not text:
             where = "/".join(p for p in target.scope if not p.startswith("t="))
             text = f"to {target.display_name or target.label}" + (f" ({where})" if where else "")
         found.append((text, e.contribution))
-    return found
+    return [(text, share) for text, share in found if share is not None]
+
+
+def _route(block: Block, edge: ViewEdge, target: ViewNode, home: str, step: str, mean: bool) -> str:
+    """Say on which way one edge leads to a state of its step; "" where it leaves the unit."""
+    cell = _is_cell(block, edge.source)
+    state = "c" if cell else "h"
+    gate, linear = gate_letter(target.gate), target.op in LINEAR
+    if block.home.get(edge.source) == "gates":
+        return f"G to {gate}{step}" if gate and linear else f"mask to [i f o]{step}"
+    if gate and cell:
+        return f"peephole {'P' if linear else 'p'} to {gate}{step}"
+    if gate:
+        return f"U to {gate}{step}" if linear else f"{target.label} in {gate}{step}"
+    if home in ("norm", "squash") and "layer norm" in target.scope:
+        return f"{target.label} in norm, to h{step}"
+    if home:
+        return f"{block.parts[home].sign} to {'c' if home in ('+', 'clip', 'c*') else 'h'}{step}"
+    if target.step in (None, block.time):
+        return ""
+    if target.op == "where":
+        return f"{'zoneout' if edge.argument == 1 else 'mask'} to {state}{step}"
+    if "layer norm" in target.scope:
+        return f"U in norm{step}"
+    if target.op == "mul" and (mean or "kept" in (target.name or "")):
+        return f"zoneout to {state}{step}" if mean else "drop to h′"
+    if target.op == "mul" and untimed(target.scope) == block.unit.path:
+        return f"⊙ {'f' if cell else 'z'}{step} to {state}{step}"
+    if target.op == "add" and cell:
+        return f"+ to c{step}"
+    return f"U to h{step}" if linear and untimed(target.scope) == block.unit.path else ""
 
 
 def _is_cell(block: Block, node: int) -> bool:
@@ -601,9 +708,15 @@ def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:
     """Return arrays as texts that add up, and what they are of an array: its numbers if they are few, or its mean."""
     few = all(p.numbers is not None and len(p.numbers) <= SHOWN_NUMBERS for p in parts)
     rows = [list(p.numbers or ()) if few else [p.mean] for p in parts]
-    # digits enough for the sum, which may be much smaller than what it is the sum of
+    # digits enough for the sum, which may be much smaller than what it is the sum of, and two more for small shares
     sizes = [max((abs(v) for v in row if math.isfinite(v)), default=0.0) for row in rows]
-    largest = sizes[-1] or max(sizes)
-    digits = min(max(2 - math.floor(math.log10(largest)) if largest else 2, 0), 9)
-    texts = [", ".join(f"{v:.{digits}f}".replace("-", "−") for v in row) for row in rows]
-    return texts, "" if few else ", mean over all numbers"
+    largest, least = sizes[-1] or max(sizes), min((size for size in sizes if size), default=0.0)
+    digits = max(2 - math.floor(math.log10(largest)), 0) if largest else 2
+    digits = min(max(digits, min(-math.floor(math.log10(least)), digits + 2) if least else 0), 9)
+    texts = [", ".join(_fixed(v, digits) for v in row) for row in rows]
+    return texts, "" if few else ", means"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Return a number with so many digits after its point, and no sign on a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

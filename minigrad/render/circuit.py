@@ -24,7 +24,7 @@ from minigrad.render.scene import Scene
 _LEGEND = {
     "highway": "state",
     "forward": "feed-forward",
-    "lag": "from the step before",
+    "lag": "{step}",
     "peephole": "peephole",
     "backward": "gradient on its way back",
 }
@@ -188,7 +188,7 @@ class _Circuit:
             middle = self.left + self.enter + 20.0 + self.stage_size(source)[0] / 2
             start, end = self.stage(source, middle, y)
             c.wire([*path, (start, y)], style, word, self.links(word, source))
-            c.reverse((path[-1][0], y), (start, y))
+            c.reverse((path[-1][0], y), (start, y), self.links(word, source))
             path = [(end, y)]
         fed = [column for column in self.columns if (source, column.gate) in self.block.links]
         for k, column in enumerate(fed):
@@ -201,10 +201,10 @@ class _Circuit:
                 c.junction(x, y, style)
             if side:
                 words, anchor = (column.right, "start") if side > 0 else (column.left, "end")
-                c.reverse((x, y), (x, column.floor), side)
+                c.reverse((x, y), (x, column.floor), link, side)
                 c.words(words, x + side * c.beside, column.floor + 9.0, anchor)
             else:
-                c.reverse((x, y), (x, self.y_h + 2.0))
+                c.reverse((x, y), (x, self.y_h + 2.0), link)
                 c.words(column.between, x + c.beside, self.y_h + 8.0)
         return max((column.x + side * self.port for column in fed), default=path[-1][0])
 
@@ -213,7 +213,7 @@ class _Circuit:
         c, top = self.chart, column.floor - self.high
         points = [(column.x, top), (column.x, to)] + ([(turn, to)] if turn is not None else [])
         c.wire(points, "forward", column.gate, link)
-        c.reverse((column.x, top), (column.x, to + (14.0 if turn is not None else 0.0)))
+        c.reverse((column.x, top), (column.x, to + (14.0 if turn is not None else 0.0)), link)
         c.words(column.out, column.x + c.beside, top - 8.0 - measure(column.out)[1])
 
     def terminal(self, name: str, symbol: str, y: float, right: bool, numbers: bool = True) -> None:
@@ -222,6 +222,8 @@ class _Circuit:
         lines = self.chart.state(name, symbol, numbers=numbers)
         # the symbol stands at the wire's height, its numbers below
         high, head = measure(lines)[1], measure(lines[:1])[1]
+        if not right:
+            self.chart.entrance(name, self.left - _OUTSIDE / 2, y)
         self.chart.place(name, x, y + (high - head) / 2, lines, "start" if right else "end")
         self.lowest = max(self.lowest, y + high - head / 2)
 
@@ -231,8 +233,8 @@ class _Circuit:
         c.junction(x, y, "forward")
         c.wire([(x, y), (x, top)], "forward", name)
         c.wire([(x, y), (x, level), (self.right + _OUTSIDE, level)], "forward", name)
-        c.reverse((x, y - 12.0), (x, top + 8.0))
-        c.reverse((x, level), (self.right + _OUTSIDE, level))
+        c.reverse((x, y - 12.0), (x, top + 8.0), c.leaving(name, later=False))
+        c.reverse((x, level), (self.right + _OUTSIDE, level), c.leaving(name, later=True))
         c.words([[(c.h, 17.0, "oblique", "t")]], x, top - 24.0, "middle")
         self.terminal(name, c.h, level, right=True)
 
@@ -258,10 +260,8 @@ class _Circuit:
         low = bottom + _OUTSIDE + 5.0 + high
         start = max(x + wide / 2 + 24.0, self.left + 90.0)
         edge = self.right + _OUTSIDE + 6.0 + self.margin_right
-        cells = [(c.cell, c.c)] if self.block.unit.kind == "lstm" else []
-        sums = [found for name, symbol in [*cells, (c.output, c.h)] if c.backward and (found := c.ledger(name, symbol))]
-        styles = {wire.style for wire in c.scene.wires}
-        entries = [(style, text) for style, text in _LEGEND.items() if style in styles]
+        sums = c.ledgers()
+        entries = c.lines(_LEGEND)
         if sums:
             end = start + sum(ledger.size[0] + 16.0 for ledger in sums)
             end += 8.0 + _LEGEND_WIDTH
@@ -351,6 +351,8 @@ class _LSTM(_Circuit):
             self.remembered = [self.returned(gate, "gates") for gate in "ifo" if (gate, "gates") in block.links]
             self.y_out = self.y_gates + max(26.0, *(measure(lines)[1] + 18.0 for lines in self.remembered))
             self.y_out = max(self.y_out, self.y_h + measure(c.state(c.output))[1] + 10.0)
+            if ("gates-", "gates") in block.links:
+                self.y_out = max(self.y_out, self.y_gates + self.stage_size("gates")[1] / 2 + 18.0)
         self.over_line = BACK + 6.0 if c.backward else 8.0
         above = max(measure(self.product)[1], measure(self.back_c)[1]) + self.over_line
         self.bypass = "c*" in block and ("c-", "c*") in block.links
@@ -439,7 +441,7 @@ class _LSTM(_Circuit):
         if self.forget:
             c.dot("fc", self.x_f, self.y0, "mul")
             c.wire([(here, self.y0), (self.x_f - ROUND, self.y0)], "highway", "c-", self.links("c-", "fc"))
-            c.reverse((self.left, self.y0), (self.x_f - ROUND, self.y0))
+            c.reverse((self.left, self.y0), (self.x_f - ROUND, self.y0), self.links("c-", "fc"))
             c.words(
                 self.back_c,
                 (self.left + self.x_f - ROUND) / 2,
@@ -450,7 +452,7 @@ class _LSTM(_Circuit):
         c.dot("+", self.x_g, self.y0, "add")
         old = "fc" if self.forget else "c-"
         c.wire([(here, self.y0), (self.x_g - ROUND, self.y0)], "highway", old, self.links(old, "+"))
-        c.reverse((max(here, self.left), self.y0), (self.x_g - ROUND, self.y0))
+        c.reverse((max(here, self.left), self.y0), (self.x_g - ROUND, self.y0), self.links(old, "+"))
         words = self.product if self.forget else self.back_c
         c.words(
             words, (max(here, self.left) + self.x_g - ROUND) / 2, self.y0 - self.over_line - measure(words)[1], "middle"
@@ -459,12 +461,12 @@ class _LSTM(_Circuit):
         if "clip" in block:
             left, right = self.stage("clip", here + 16.0 + self.stage_size("clip")[0] / 2, self.y0)
             c.wire([(here, self.y0), (left, self.y0)], "highway", "+", self.links("+", "clip"))
-            c.reverse((here, self.y0), (left, self.y0))
+            c.reverse((here, self.y0), (left, self.y0), self.links("+", "clip"))
             here = right
         if "c*" in block:
             left, right = self.stage("c*", self.x_c, self.y0)
             c.wire([(here, self.y0), (left, self.y0)], "highway", c.cell, self.links(c.cell, "c*"))
-            c.reverse((here, self.y0), (left, self.y0))
+            c.reverse((here, self.y0), (left, self.y0), self.links(c.cell, "c*"))
             here = right
             if self.bypass:
                 y_by = self.top + 27.0
@@ -481,7 +483,9 @@ class _LSTM(_Circuit):
                 )
                 c.junction(self.left + 12.0, self.y0, "highway")
         c.wire([(here, self.y0), (self.right + _OUTSIDE, self.y0)], "highway", c.kept)
-        c.reverse((here, self.y0), (self.right + 6.0, self.y0))
+        later = c.leaving(c.kept, later=True)
+        far = self.right + 6.0 if later or "c*" in block else self.x_t
+        c.reverse((here, self.y0), (far, self.y0), later if "c*" in block else c.cell)
         self.terminal(c.kept, c.c, self.y0, right=True)
 
     def _ramps(self) -> None:
@@ -496,7 +500,7 @@ class _LSTM(_Circuit):
             c.wire(
                 [(self.x_g, self.y_mid - ROUND), (self.x_g, self.y0 + ROUND)], "forward", "ig", self.links("ig", "+")
             )
-            c.reverse((self.x_g, self.y_mid - ROUND), (self.x_g, self.y0 + ROUND))
+            c.reverse((self.x_g, self.y_mid - ROUND), (self.x_g, self.y0 + ROUND), self.links("ig", "+"))
             c.words(self.ramp, self.x_g + side, (self.y0 + self.y_mid) / 2 - measure(self.ramp)[1] / 2)
         self.rise(self.at["g"], self.y_mid + ROUND if self.inward else self.y0 + ROUND, self.links("g", self.target))
         if self.coupled:
@@ -504,7 +508,7 @@ class _LSTM(_Circuit):
             x_i = self.at["i"].x
             c.wire([(x_i, self.y_mid), (self.x_f + ROUND + 1, self.y_mid)], "forward", "i", self.links("i", "f"))
             c.junction(x_i, self.y_mid, "forward")
-            c.reverse((x_i, self.y_mid), (self.x_f + ROUND + 1, self.y_mid))
+            c.reverse((x_i, self.y_mid), (self.x_f + ROUND + 1, self.y_mid), self.links("i", "f"))
             c.words(
                 self.halved,
                 (x_i + self.x_f + max(self.reach_f, ROUND)) / 2,
@@ -514,7 +518,7 @@ class _LSTM(_Circuit):
             c.wire(
                 [(self.x_f, self.y_mid - ROUND - 1), (self.x_f, self.y0 + ROUND)], "forward", "f", self.links("f", "fc")
             )
-            c.reverse((self.x_f, self.y_mid - ROUND - 1), (self.x_f, self.y0 + ROUND))
+            c.reverse((self.x_f, self.y_mid - ROUND - 1), (self.x_f, self.y0 + ROUND), self.links("f", "fc"))
             c.words(self.f_out, self.x_f + side, (self.y0 + self.y_mid) / 2 - measure(self.f_out)[1] / 2)
 
     def _peepholes(self) -> None:
@@ -538,7 +542,7 @@ class _LSTM(_Circuit):
             c.wire(points, "peephole", "peep", self.links("c-", column.gate))
             words_top = bend + 6.0 if column.gate == "i" else self.y_gate - 14.0 - measure(column.peephole)[1]
             c.words(column.peephole, drop - side, words_top, "end")
-            c.reverse((drop, bend + 4.0), (drop, self.y_gate), -1.0)
+            c.reverse((drop, bend + 4.0), (drop, self.y_gate), self.links("c-", column.gate), -1.0)
         if "o" in self.at and self.at["o"].sees:
             out = self.at["o"]
             drop = out.x - self.wide / 2 - _DROP
@@ -550,7 +554,7 @@ class _LSTM(_Circuit):
                 self.links(c.cell, "o"),
             )
             c.words(out.peephole, drop + side, self.y_peep, "start")
-            c.reverse((drop, self.y0 + 6.0), (drop, self.y_gate))
+            c.reverse((drop, self.y0 + 6.0), (drop, self.y_gate), self.links(c.cell, "o"))
 
     def _way_out(self) -> None:
         """Lead the cell through activation and output gate out of the block."""
@@ -574,7 +578,7 @@ class _LSTM(_Circuit):
             start = y
             stop = start + gap + (measure(self.into)[1] if k == 0 else 0.0)
             c.wire([(self.x_t, start), (self.x_t, stop)], "forward", source if k else "cell", self.links(source, name))
-            c.reverse((self.x_t, start), (self.x_t, stop))
+            c.reverse((self.x_t, start), (self.x_t, stop), self.links(source, name))
             c.words(words_at.get(k, []), self.x_t + side, (start + stop) / 2 - measure(words_at.get(k, []))[1] / 2)
             c.box(
                 name,
@@ -587,7 +591,7 @@ class _LSTM(_Circuit):
             y, source = stop + high, name
         if "oh" in block:
             c.wire([(self.x_t, y), (self.x_t, end)], "forward", source if steps else "cell", self.links(source, "oh"))
-            c.reverse((self.x_t, y), (self.x_t, end))
+            c.reverse((self.x_t, y), (self.x_t, end), self.links(source, "oh"))
             words = self.squashed if steps else self.into
             c.words(words, self.x_t + side, (y + end) / 2 - measure(words)[1] / 2)
             c.dot("oh", self.x_t, self.y_gate, "mul")
@@ -598,7 +602,7 @@ class _LSTM(_Circuit):
                 "o",
                 self.links("o", "oh"),
             )
-            c.reverse((out.x + self.exit_o, self.y_gate), (self.x_t - ROUND, self.y_gate))
+            c.reverse((out.x + self.exit_o, self.y_gate), (self.x_t - ROUND, self.y_gate), self.links("o", "oh"))
             middle = (out.x + self.exit_o + self.x_t - ROUND) / 2
             c.words(out.out, middle, self.y_gate - side - measure(out.out)[1], "middle")
             y, path, source = self.y_gate, [(self.x_t + ROUND, self.y_gate)], "oh"
@@ -607,11 +611,11 @@ class _LSTM(_Circuit):
         if "out*" in block:
             left, right = self.stage("out*", self.x_stage, self.y_gate)
             c.wire([*path, (left, self.y_gate)], "forward", source, self.links(source, "out*"))
-            c.reverse((path[-1][0], self.y_gate), (left, self.y_gate))
+            c.reverse((path[-1][0], self.y_gate), (left, self.y_gate), self.links(source, "out*"))
             c.words(self.raw, path[-1][0] + 6.0, self.y_gate + side, "start")
             path = [(right, self.y_gate)]
         c.wire([*path, (self.x_h, self.y_gate)], "forward", c.output, arrow=False)
-        c.reverse((path[-1][0], self.y_gate), (self.x_h, self.y_gate))
+        c.reverse((path[-1][0], self.y_gate), (self.x_h, self.y_gate), c.output)
         self.exits(self.x_h, self.y_gate, self.top - 24.0, self.y_h)
 
     def _way_in(self) -> None:
@@ -631,8 +635,13 @@ class _LSTM(_Circuit):
             )
         if "gates-" in block:
             self.terminal("gates-", c.letters["gates-"], self.y_gates, right=False)
-            self.feed("gates-", [(self.entrance, self.y_gates)], "lag", 0)
+            reach = self.feed("gates-", [(self.entrance, self.y_gates)], "lag", 0)
             self.collect(self.y_gate, self.y_out, self.x_t)
+            old = self.links("gates-", "gates")
+            if old:  # sequences that have ended keep theirs
+                top = self.y_out - self.stage_size("gates")[1] / 2
+                c.wire([(reach, self.y_gates), (self.x_t, self.y_gates), (self.x_t, top)], "lag", "gates-", old)
+                c.junction(reach, self.y_gates, "lag")
 
     def activation_size(self, name: str) -> tuple[float, float]:
         return self.chart.size([[(self.block.parts[name].sign, 14.0, "sans", "t")]], 52.0)
@@ -665,7 +674,7 @@ class _LSTM(_Circuit):
                 c.junction(down, y_gate, "forward")
             lines = self.returned(column.gate, "gates")
             c.words(lines, down + c.beside, y_out - 9.0 - measure(lines)[1])
-            c.reverse((down, y_out - 12.0 - measure(lines)[1]), (down, y_out))
+            c.reverse((down, y_out - 12.0 - measure(lines)[1]), (down, y_out), self.links(column.gate, "gates"))
         c.wire([(x + half, y_out), (self.right + _OUTSIDE, y_out)], "forward", "gates")
         self.terminal("gates", c.letters["gates"], y_out, right=True)
 
@@ -730,16 +739,16 @@ class _GRU(_Circuit):
         c.dot("zh", z.x, y0, "mul")
         c.dot("+", n.x, y0, "add")
         c.wire([(self.left - _OUTSIDE, y0), (z.x - ROUND, y0)], "highway", "h-", self.links("h-", "zh"))
-        c.reverse((self.left, y0), (z.x - ROUND, y0))
+        c.reverse((self.left, y0), (z.x - ROUND, y0), self.links("h-", "zh"))
         c.words(back_h, (self.left + 14.0 + z.x - ROUND) / 2, y0 - over_line - measure(back_h)[1], "middle")
         c.wire([(z.x + ROUND, y0), (n.x - ROUND, y0)], "highway", "zh", self.links("zh", "+"))
-        c.reverse((z.x + ROUND, y0), (n.x - ROUND, y0))
+        c.reverse((z.x + ROUND, y0), (n.x - ROUND, y0), self.links("zh", "+"))
         c.words(kept, (z.x + n.x) / 2, y0 - over_line - measure(kept)[1], "middle")
         here = n.x + ROUND
         if "out*" in block:
             left, right = self.stage("out*", x_out, y0)
             c.wire([(here, y0), (left, y0)], "highway", "+", self.links("+", "out*"))
-            c.reverse((here, y0), (left, y0))
+            c.reverse((here, y0), (left, y0), self.links("+", "out*"))
             here = right
             if bypass:
                 start, y_by = self.left + 12.0, top + 27.0
@@ -750,11 +759,12 @@ class _GRU(_Circuit):
                     self.links("h-", "out*"),
                 )
         c.wire([(here, y0), (self.right + _OUTSIDE, y0)], "highway", c.output)
-        c.reverse((here, y0), (self.right + _OUTSIDE - 6.0, y0))
+        far = self.right + _OUTSIDE - 6.0 if c.leaving(c.output, later=True) else x_h
+        c.reverse((here, y0), (far, y0), c.output)
         self.terminal(c.output, c.h, y0, right=True)
         c.junction(x_h, y0, "highway")
         c.wire([(x_h, y0), (x_h, top - 24.0)], "forward", c.output)
-        c.reverse((x_h, y0 - 12.0), (x_h, top - 16.0))
+        c.reverse((x_h, y0 - 12.0), (x_h, top - 16.0), c.leaving(c.output, later=False))
         c.words([[(c.h, 17.0, "oblique", "t")]], x_h, top - 48.0, "middle")
         # the gates' ways
         self.rise(z, y0 + ROUND, self.links("z", "zh"))
@@ -762,13 +772,13 @@ class _GRU(_Circuit):
         c.dot("zn", n.x, y_mid, "mul")
         c.junction(z.x, y_mid, "forward")
         c.wire([(z.x, y_mid), (x_minus - ROUND, y_mid)], "forward", "z", self.links("z", "1-"))
-        c.reverse((z.x, y_mid), (x_minus - ROUND, y_mid))
+        c.reverse((z.x + (BACK + 2.0 if c.backward else 0.0), y_mid), (x_minus - ROUND, y_mid), self.links("z", "1-"))
         c.words(back_z, (z.x + x_minus - ROUND) / 2, y_mid - side - measure(back_z)[1], "middle")
         c.wire([(x_minus + ROUND, y_mid), (n.x - ROUND, y_mid)], "forward", "1-", self.links("1-", "zn"))
-        c.reverse((x_minus + ROUND, y_mid), (n.x - ROUND, y_mid))
+        c.reverse((x_minus + ROUND, y_mid), (n.x - ROUND, y_mid), self.links("1-", "zn"))
         c.words(shrunk, (x_minus + n.x) / 2, y_mid - side - measure(shrunk)[1], "middle")
         c.wire([(n.x, y_mid - ROUND), (n.x, y0 + ROUND)], "forward", "zn", self.links("zn", "+"))
-        c.reverse((n.x, y_mid - ROUND), (n.x, y0 + ROUND))
+        c.reverse((n.x, y_mid - ROUND), (n.x, y0 + ROUND), self.links("zn", "+"))
         c.words(ramp, n.x + side, (y0 + y_mid) / 2 - measure(ramp)[1] / 2)
         self.rise(n, y_mid + ROUND, self.links("n", "zn"))
         self.rise(r, y_reset, self.links("r", "rh"), x_reset - ROUND)
@@ -778,7 +788,7 @@ class _GRU(_Circuit):
             [(x_reset + ROUND, y_reset), (drop, y_reset), (drop, y_gate), (n.x - self.wide / 2, y_gate)],
             "forward", "rh", self.links("rh", "n"),
         )  # fmt: skip
-        c.reverse((drop, y_reset + 12.0), (drop, y_gate), -1.0)
+        c.reverse((drop, y_reset + 12.0), (drop, y_gate), self.links("rh", "n"), -1.0)
         c.words(reset, x_reset + ROUND + 8.0, y_reset - 8.0 - measure(reset)[1])
         # what comes in
         self.feed("x", [(self.left + self.enter, bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1)
@@ -823,11 +833,11 @@ class _RNN(_Circuit):
         if "out*" in block:
             left, right = self.stage("out*", x_out, y_gate)
             c.wire([(start, y_gate), (left, y_gate)], "forward", "a", self.links("a", "out*"))
-            c.reverse((start, y_gate), (left, y_gate))
+            c.reverse((start, y_gate), (left, y_gate), self.links("a", "out*"))
             c.words(column.out, (start + left) / 2, y_gate - side - measure(column.out)[1], "middle")
             start = right
         c.wire([(start, y_gate), (x_h, y_gate)], "forward", c.output, arrow=False)
-        c.reverse((start, y_gate), (x_h, y_gate))
+        c.reverse((start, y_gate), (x_h, y_gate), c.output)
         self.exits(x_h, y_gate, top - 24.0, self.y_h)
         self.terminal("h-", c.letters["h-"], self.y_h, right=False)
         self.feed("x", [(self.left + self.enter, bottom + _OUTSIDE), (self.left + self.enter, self.y_x)], "forward", 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from minigrad.render.text import width
+from minigrad.render.text import runs, subscript_size, width
 
 SMALL = 9.0
 """The font size of everything that is not a node's own name."""
@@ -35,6 +36,12 @@ class Words:
             return (self.x - h / 2, self.y - shift - w, self.x + h / 2, self.y - shift)
         return (self.x + shift, self.y - h / 2, self.x + shift + w, self.y + h / 2)
 
+    @property
+    def least(self) -> float:
+        """The size of its smallest letters."""
+        low = any(low for _, low in runs(self.text, self.math))
+        return subscript_size(self.size) if low else self.size
+
 
 @dataclass(frozen=True)
 class Box:
@@ -63,7 +70,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """An edge along its corners; `hops` are the places where its vertical parts leap over another wire.
+    """An edge along its corners; `hops` are the places where it leaps over another wire.
 
     `arrow` is whether it has a head; `classes` are the identities of all recorded edges that it stands for.
     """
@@ -127,3 +134,21 @@ class Scene:
     lit: bool = False
     description: str = ""
     """What a screen reader says of the whole picture, where the view alone does not say it."""
+    zoom: float = 1.0
+    """What all sizes are multiplied by on paper: a crowded picture is made smaller to fit a page."""
+
+    @property
+    def paper(self) -> tuple[float, float]:
+        """Width and height as drawn, in pixels."""
+        return self.width * self.zoom, self.height * self.zoom
+
+    @property
+    def texts(self) -> Iterator[Words]:
+        """All lines of text."""
+        yield from self.words
+        for box in self.boxes:
+            yield from box.words
+        for wire in self.wires:
+            yield from wire.words
+        for frame in self.frames:
+            yield from (frame.words, *frame.notes)

@@ -28,9 +28,11 @@ def to_svg(scene: Scene, theme: str = "light", description: str = "") -> str:
     of all that it is made of.
     """
     w, h = _n(scene.width), _n(scene.height)
+    across, down = map(math.floor, scene.paper) if scene.zoom != 1 else (w, h)
     title = scene.title or "Computation graph"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg mg{_OWN}" width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mg mg{_OWN}" width="{across}" height="{down}" '
+        f'viewBox="0 0 {w} {h}" '
         'role="img" '
         f'aria-labelledby="mg-title{_OWN} mg-desc{_OWN}">',
         f'<title id="mg-title{_OWN}">{escape(title)}</title>',
@@ -127,6 +129,8 @@ def _wire(wire: Wire) -> str:
 def _dot(x: float, y: float, style: str) -> str:
     if style == "delay":
         return f'<rect class="delay" x="{_n(x - 4)}" y="{_n(y - 4)}" width="8" height="8"/>'
+    if style == "cut":
+        return _strokes(x, y)
     return f'<circle class="dot {style}" cx="{_n(x)}" cy="{_n(y)}" r="2.2"/>'
 
 
@@ -134,6 +138,10 @@ def _slashes(wire: Wire) -> str:
     """Two strokes across the longest part of a wire: the gradient ends here."""
     (ax, ay), (bx, by) = max(pairwise(wire.points), key=lambda part: math.dist(*part))
     x, y = (ax + bx) / 2, (ay + by) / 2
+    return _strokes(x, y)
+
+
+def _strokes(x: float, y: float) -> str:
     return "".join(
         f'<path class="slash" d="M{_n(x + d - 3)} {_n(y + 6)}L{_n(x + d + 3)} {_n(y - 6)}"/>' for d in (-3, 3)
     )
@@ -158,7 +166,7 @@ def _towards(a: tuple[float, float], b: tuple[float, float], r: float) -> tuple[
 
 
 def _path(points: Sequence[tuple[float, float]], hops: Sequence[tuple[float, float]]) -> str:
-    """Straight parts with rounded corners; a vertical part leaps over the wires it crosses."""
+    """Straight parts with rounded corners, which leap over the wires they cross."""
     clean = [p for k, p in enumerate(points) if not k or math.dist(p, points[k - 1]) > 0.05]
     d = [f"M{_n(clean[0][0])} {_n(clean[0][1])}"]
     for k in range(1, len(clean)):
@@ -172,6 +180,13 @@ def _path(points: Sequence[tuple[float, float]], hops: Sequence[tuple[float, flo
                     d.append(
                         f"L{_n(x)} {_n(y - sign * _HOP)}A{_HOP} {_HOP} 0 0 {1 - sweep} {_n(x)} {_n(y + sign * _HOP)}"
                     )
+        elif abs(a[1] - b[1]) < 0.05:
+            sign = 1 if b[0] > a[0] else -1
+            for x, y in sorted(hops, key=lambda hop: sign * hop[0]):
+                inside = min(a[0], b[0]) + _HOP + 2 < x < max(a[0], b[0]) - _HOP - 2
+                if abs(y - a[1]) < 0.05 and inside:
+                    sweep = 1 if sign > 0 else 0
+                    d.append(f"L{_n(x - sign * _HOP)} {_n(y)}A{_HOP} {_HOP} 0 0 {sweep} {_n(x + sign * _HOP)} {_n(y)}")
         if k + 1 < len(clean):
             c = clean[k + 1]
             r = min(_CORNER, math.dist(a, b) / 2, math.dist(b, c) / 2)
