@@ -181,7 +181,8 @@ class _Odyssey:
             # where sequences have ended, what is kept of the gates enters beside what the gate sees of them
             seen = side + measure(self.weights("gates-", "i"))[0] if ("gates-", "gates") in block.links else 0.0
             self.branch = max(r + 24.0, seen + 30.0)
-            words += [max(kept + self.branch - r - 24.0, self.branch + 40.0) + 12.0 + measure(k[0])[0] + 8.0 for k in (given, self.out)]
+            room = max(kept + self.branch - r - 24.0, self.branch + 40.0) + 20.0
+            words += [room + measure(pair[0])[0] for pair in (given, self.out)]
         stub = 96.0 if self.remembers else 0.0
         self.x_c = self.x_l + max(words) + stub * 0.3 if {"i", "o"} & set(self.gates) else max(words) + r
         self.x_c = max(self.x_c, self.x_r1 + r + _PORT + side + measure(self.weights(self.h, "g"))[0] + 20.0)
