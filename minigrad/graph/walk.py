@@ -29,12 +29,12 @@ __all__ = ["Flow", "Formulas", "Local", "Walk", "last_number", "walk_of"]
 
 NUMBERS_CARRIED = 400_000
 """Values, gradients and contributions together; where a tape has more, its largest arrays stay behind."""
-ENTRIES_CARRIED = 300_000
+ENTRIES_CARRIED = 1_000_000
 """Entries of all ∂⁺ together."""
 PROBED = 256
 """Results up to this size are probed for ∂⁺, entry by entry; element-wise operations need no probing."""
-LEDGER_STEPS = 128
-"""Longer sequences get no time ledger here: it costs one sweep for each loss and parameter."""
+LEDGER_WORK = 1_250_000
+"""Nodes that the sweeps of all time ledgers pass, one sweep a loss and parameter; beyond it, some losses have no row."""
 
 Numbers = tuple[float, ...]
 
@@ -86,12 +86,14 @@ class Walk:
         dtype: of the numbers: ``"float32"`` or ``"float64"``.
         roots: what is differentiated: one number, or several that are added up.
         values, gradients: by node, flat, in C order; several results one behind the other.
+        lacking: whether some arrays are too large to be among them.
         shapes: of the numbers of nodes with several results.
         backward: the nodes that a gradient reaches, in the order in which their sums are complete.
         flows: what each edge brings back, in (target, argument) order.
         formulas: by operation.
         losses: the numbers E_t whose sum is differentiated; at least one if anything is.
-        ledgers: time ledgers of the parameters, as `TimeLedger.to_dict` writes them.
+        rows: which of the losses the ledgers have rows for: all, or some at equal distances where all would take long.
+        ledgers: time ledgers of the parameters, as `TimeLedger.to_dict` writes them, with the `node` of each parameter.
         residual: the largest distance of a sum of contributions from the engine's gradient, relative to its parts.
         notes: what is not carried, and why, in sentences.
     """
@@ -100,11 +102,13 @@ class Walk:
     roots: tuple[int, ...]
     values: Mapping[int, Numbers]
     gradients: Mapping[int, Numbers]
+    lacking: bool
     shapes: Mapping[int, tuple[int, ...]]
     backward: tuple[int, ...]
     flows: tuple[Flow, ...]
     formulas: Mapping[str, Formulas]
     losses: tuple[int, ...]
+    rows: tuple[int, ...]
     ledgers: tuple[Mapping[str, Any], ...]
     residual: float
     notes: tuple[str, ...]
@@ -116,7 +120,7 @@ def last_number(tape: Tape) -> TapeNode | None:
     return next(ends, None)
 
 
-def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None) -> Walk | None:
+def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None, most: int | None = None) -> Walk | None:
     """Return the walk through a tape.
 
     Args:
@@ -124,6 +128,7 @@ def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None) -> Walk | Non
             neither gives None.
         losses: the numbers E_t whose sum is differentiated. If not given, the last single number on the tape is, and
             the E_t are what it is the sum of.
+        most: a tape with more nodes gives None.
 
     Raises:
         UsageError: a loss that the tape did not see.
@@ -131,7 +136,7 @@ def walk_of(tape: Any, losses: Iterable[TensorBase] | None = None) -> Walk | Non
     """
     if isinstance(tape, TensorBase):
         tape = Tape.from_graph(tape)
-    if not isinstance(tape, Tape):
+    if not isinstance(tape, Tape) or (most is not None and len(tape.nodes) > most):
         return None
     return unwatched(lambda: _Walker(tape, losses).walk())
 
@@ -160,17 +165,20 @@ class _Walker:
         kept = _largest_kept([a.size for run in (values, gradients) for a in run.values()], self.notes)
         flows, residual = self._flows(gradients, contributions, kept)
         double = any(n.dtype == "float64" for n in self.nodes)
+        rows, ledgers = self._ledgers() if reached else ([], [])
         return Walk(
             "float64" if double else "float32",
             tuple(n.id for n in self.roots),
             {i: _flat(v) for i, v in values.items() if v.size <= kept},
             {i: _flat(g) for i, g in gradients.items() if g.size <= kept},
+            any(a.size > kept for run in (values, gradients) for a in run.values()),
             {n.id: _joined_shape(n) for n in self.nodes if _results(n) > 1},
             tuple(n.id for n in sorted(reached, key=lambda n: -n.node.number)),  # type: ignore[union-attr]
             flows,
-            {n.op: _formulas(n.record) for n in self.nodes if n.record is not None},
+            {op: _formulas(record) for op, record in {n.op: n.record for n in self.nodes if n.record}.items()},
             tuple(n.id for n in self.losses),
-            tuple(self._ledgers() if reached else ()),
+            tuple(n.id for n in rows),
+            tuple(ledgers),
             residual,
             tuple(dict.fromkeys(self.notes)),
         )
@@ -233,7 +241,7 @@ class _Walker:
             sizes[root.id] += 1.0
         for n in self.nodes:
             wanted = [k for k in range(len(n.inputs)) if (n.id, k) in contributions]
-            locals_ = self._locals(n, wanted) if wanted else {}
+            locals_ = self._locals(n, wanted) if wanted and entries <= ENTRIES_CARRIED else {}
             for k in wanted:
                 source, part = n.inputs[k], contributions[n.id, k]
                 if source.id not in gradients:
@@ -324,24 +332,26 @@ class _Walker:
         single = all(math.prod(n.shape) == 1 for n in found) and len({n.id for n in found}) == len(found)
         return sorted(found, key=lambda n: n.id) if single else [end]
 
-    def _ledgers(self) -> list[Mapping[str, Any]]:
-        times = {n.time for n in self.nodes if n.time is not None}
-        if not times or not self.losses:
-            return []
-        if len(times) > LEDGER_STEPS:
-            self.notes.append(f"No time ledger: it is made for up to {LEDGER_STEPS} steps, and there are {len(times)}.")
-            return []
+    def _ledgers(self) -> tuple[list[TapeNode], list[Mapping[str, Any]]]:
+        """Return the losses that have rows, and the time ledger of each parameter that some of them depends on."""
         under = self._under(self.losses)
+        parameters = [n for n in self.nodes if n.kind == "parameter" and id(n.node) in under]
+        if all(n.time is None for n in self.nodes) or not parameters:
+            return [], []
+        most = max(LEDGER_WORK // (len(parameters) * (len(self.nodes) // 2 + 1)), 2)
+        rows = self.losses
+        if most < len(rows):
+            rows = [rows[(k + 1) * len(rows) // most - 1] for k in range(most)]
+            self.notes.append(f"The time ledger has rows for {most} of {len(self.losses)} losses, at equal distances.")
         found: list[Mapping[str, Any]] = []
-        for n in self.nodes:
-            if n.kind == "parameter" and id(n.node) in under:
-                try:
-                    ledger = bptt([_tensor(loss) for loss in self.losses], _tensor(n))
-                except GraphError as error:
-                    self.notes.append(f"No time ledger of {n.name or 'a parameter'}: {error}.")
-                    continue
-                found.append({**ledger.to_dict(), "node": n.id})
-        return found
+        for n in parameters:
+            try:
+                ledger = bptt([_tensor(loss) for loss in rows], _tensor(n))
+            except GraphError as error:
+                self.notes.append(f"No time ledger of {n.name or 'a parameter'}: {error}.")
+                continue
+            found.append({**ledger.to_dict(), "node": n.id})
+        return rows, found
 
 
 def _largest_kept(sizes: Sequence[int], notes: list[str]) -> int:

@@ -61,8 +61,10 @@ _KEPT = 5
 """Steps at both ends that stay at first when the others are folded for want of room."""
 PAGES = {"a4": 1123, "slide": 1280}
 """Pixels across an A4 sheet on its side, at 96 to the inch, and across a slide of 16 : 9."""
-WALKED = 2000
+WALKED = 25_000
 """Pages of up to this many recorded nodes walk through every number; larger ones show structure and summaries."""
+OPENED = 4000
+"""Pages of up to this many nodes draw all steps and fold the middle ones where they are looked at."""
 
 Fold = str | bool | Callable[[ViewNode], str | None] | None
 
@@ -236,7 +238,7 @@ def render(
         """Fold the view as it is asked for, and from there on until it fits, starting with the smaller view `rung`."""
         nonlocal asked, rung, widest
         # a page of a document folds its middle steps itself, and can open them
-        opened = fold is None and kind == "html" and style == "graph" and len(view) <= WALKED
+        opened = fold is None and kind == "html" and style == "graph" and len(view) <= OPENED
         if fold is False or manner.whole or opened:
             views: Iterable[View] = [view]
         elif fold is None or fold is True:
@@ -276,12 +278,17 @@ def render(
         )
 
     sums = backward and "step" in manner.can  # its numbers, and not only its way
+    walk = None
     if isinstance(source, View):
         if highlight is not None:
             raise UsageError("a route is found on a tape: give the tape, or light its view with view_of(highlight=…)")
         view = shorten(source)
     else:
-        carried = (*shown, *(("shape", "value", "grad", "local") if kind in ("html", "json") else ()))
+        if kind == "html":
+            walk = walk_of(source, losses, WALKED)
+        carried = (*shown, *(("shape", "value", "grad", "local") if kind == "json" else ()))
+        if kind == "html" and walk is None:  # a page that walks has its numbers from there
+            carried = (*carried, "value", "grad")
         if sums:
             carried = (*carried, "grad")
         view = seen(carried)
@@ -311,9 +318,8 @@ def render(
         elif kind == "pdf":
             data = to_pdf(svg)
         elif kind == "html":
-            recorded = len(getattr(source, "nodes", ())) or sum(n.count for n in view.nodes)
-            walk = walk_of(source, losses) if recorded <= WALKED and not isinstance(source, View) else None
-            whole = view_of(source, show=carried, repeats=True) if walk else view
+            summaries = ("value", "grad") if walk and walk.lacking else ()
+            whole = view_of(source, show=("shape", *summaries), repeats=True) if walk else view
             data = to_page(view, svg, theme, title, walk=walk, whole=whole, foldable="fold" in manner.can)
         else:
             data = svg

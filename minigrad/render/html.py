@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from minigrad.graph.view import View
-from minigrad.graph.walk import Walk
+from minigrad.graph.view import Key, View, ViewEdge
+from minigrad.graph.walk import Flow, Walk
 from minigrad.render.labels import edge_key, symbols
 from minigrad.render.svg import escape
 from minigrad.render.theme import theme_named
@@ -53,13 +53,12 @@ def to_page(
     keys = {n.id: n.key for n in view.nodes}
     drawn = {key: edge_key(e, keys) for e in view.edges for key in e.keys}
     steps = view.steps
+    scopes = _Table()
     data = {
-        "nodes": _records(whole),
-        "edges": [
-            _record(e) | {"key": drawn.get((e["source"], e["target"], e.get("argument", 0)))}
-            for e in whole.as_dict()["edges"]
-        ],
-        "folds": [] if whole is view else [n for n in _records(view) if n["id"] < 0],
+        "nodes": _records(whole, walk, scopes),
+        "edges": [_edge(e, drawn) for e in whole.edges],
+        "folds": [] if whole is view else [n for n in _records(view, None, scopes) if n["id"] < 0],
+        "scopes": scopes.rows,
         "foldable": foldable,
         "folded": list(steps[3:-2]) if len(steps) > _STEPS_OPEN else [],
         "walk": None if walk is None else _packed(walk),
@@ -82,19 +81,49 @@ def to_page(
     )
 
 
-def _records(view: View) -> list[dict[str, Any]]:
-    """Return the nodes of a view with what the picture calls them."""
+class _Table:
+    """Rows that many records share, each kept once."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, ...]] = []
+        self._places: dict[tuple[str, ...], int] = {}
+
+    def place(self, row: tuple[str, ...]) -> int:
+        if row not in self._places:
+            self._places[row] = len(self.rows)
+            self.rows.append(row)
+        return self._places[row]
+
+
+_SAID = ("id", "op", "kind", "name", "time", "step", "tap", "shape", "dtype", "params", "requires_grad", "members")
+"""What the page needs of every node."""
+
+
+def _records(view: View, walk: Walk | None, scopes: _Table) -> list[dict[str, Any]]:
+    """Return the nodes of a view with what the picture calls them; summaries only of arrays that the walk lacks."""
     label = symbols(view)
-    records: list[dict[str, Any]] = view.as_dict()["nodes"]
-    for record, node in zip(records, view.nodes, strict=True):
+    records = []
+    for whole, node in zip(view.as_dict()["nodes"], view.nodes, strict=True):
         symbol, math = label[node.id]
-        record |= {"key": node.key, "symbol": symbol} | ({"math": 1} if math else {})
+        record = {name: whole[name] for name in _SAID if name in whole} | {"symbol": symbol}
+        if node.scope:
+            record["scope"] = scopes.place(node.scope)
+        if math:
+            record["math"] = 1
+        if walk is not None and node.op in walk.formulas and walk.formulas[node.op].value is None:
+            record["equation"] = node.equation
+        for name, carried in (("value", walk and walk.values), ("grad", walk and walk.gradients)):
+            if name in whole and not (carried and node.id in carried):
+                record[name] = {k: v for k, v in whole[name].items() if k != "numbers"}
+        records.append(record)
     return records
 
 
-def _record(edge: dict[str, Any]) -> dict[str, Any]:
-    kept = ("source", "target", "argument", "name", "role")
-    return {name: edge[name] for name in kept if name in edge}
+def _edge(edge: ViewEdge, drawn: Mapping[Key, str]) -> list[Any]:
+    """Return source, target, argument, the operand's name, and the mark in the picture if it is called otherwise."""
+    own = (edge.source, edge.target, edge.argument)
+    mark = drawn.get(own)
+    return [*own, edge.name] + ([] if mark is None or mark == "e-{}-{}-{}".format(*own) else [mark])
 
 
 class _Pool:
@@ -121,30 +150,39 @@ class _Pool:
 def _packed(walk: Walk) -> dict[str, Any]:
     """Return a walk as JSON's types, its numbers in two strings of bytes: exact, and a third of their digits."""
     numbers, places = _Pool("f" if walk.dtype == "float32" else "d"), _Pool("I")
-    flows = [
-        {
-            "edge": [f.target, f.argument],
-            "contribution": None if f.contribution is None else numbers.add(f.contribution),
-            "local": None
-            if f.local is None
-            else [places.add(f.local.rows), places.add(f.local.columns), numbers.add(f.local.values)],
-        }
-        for f in walk.flows
+
+    def flow(f: Flow) -> list[Any]:
+        """Return target, argument, where the contribution starts, where the three runs of ∂⁺ start and how long they are."""
+        found = [f.target, f.argument, None if f.contribution is None else numbers.add(f.contribution)[0]]
+        if f.local is None:
+            return found
+        return [*found, places.add(f.local.rows)[0], places.add(f.local.columns)[0], *numbers.add(f.local.values)]
+
+    ledgers = [
+        {name: kept for name, kept in ledger.items() if name not in ("norms", "cosines")}
+        | {"norms": [numbers.add(_trimmed(row)) for row in ledger["norms"]]}
+        for ledger in walk.ledgers
     ]
     packed = {
         "roots": walk.roots,
         "backward": walk.backward,
         "losses": walk.losses,
-        "ledgers": walk.ledgers,
+        "rows": walk.rows,
+        "ledgers": ledgers,
         "residual": walk.residual,
         "notes": walk.notes,
         "formulas": {op: vars(formulas) for op, formulas in walk.formulas.items()},
         "values": {str(i): numbers.add(run) for i, run in walk.values.items()},
         "shapes": {str(i): shape for i, shape in walk.shapes.items()},
         "gradients": {str(i): numbers.add(run) for i, run in walk.gradients.items()},
-        "flows": flows,
+        "flows": [flow(f) for f in walk.flows],
     }
     return packed | {"dtype": walk.dtype, "numbers": numbers.text(), "places": places.text()}
+
+
+def _trimmed(row: Sequence[float]) -> Sequence[float]:
+    """Return a row without the zeros at its end: no loss depends on later steps."""
+    return row[: max((k + 1 for k, v in enumerate(row) if v), default=0)]
 
 
 def _asset(name: str) -> str:

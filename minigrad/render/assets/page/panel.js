@@ -43,13 +43,13 @@ function heat(values, shape, what) {
   grid.style.gridTemplateColumns = `repeat(${columns}, ${written ? "minmax(44px, max-content)" : "minmax(6px, 16px)"})`;
   return grid;
 }
-const extent = (s) => ["min", "max", "mean", "norm"].map((k) => k + " " + figure(Number(s[k]))).join(", ");
+const extent = (s) => ["min", "max", "mean", "norm"].map((k) => k + " " + figure(Number(s[k] ?? 0))).join(", ");
 // An array as far as the page carries it: every number, or its extent and norm.
 function array(title, values, summary, n) {
   if (!values && !summary) return [];
   const head = make("h3", title);
   if (values?.length === 1) return [head, make("p", figure(values[0], 7), { class: "number", "data-array": title })];
-  if (values) return [head, make("div", heat(values, n.shape, title), { "data-array": title }), summary && make("p", extent(summary), { class: "soft" })];
+  if (values) return [head, make("div", heat(values, n.shape, title), { "data-array": title }), values.length ? make("p", extent(extentOf(values)), { class: "soft" }) : null];
   return [head, make("p", `${counted(n.size, "number")}: too large to carry, so only its extent: ${extent(summary)}`, { class: "soft" })];
 }
 

@@ -38,7 +38,6 @@ function routesBetween(of, wrt, kept) {
   return { of, wrt, ...net, count: found ? count.get(wrt) ?? 0n : 0n, sum: found && known ? carried.get(wrt) : null };
 }
 
-const norm = (values) => Math.hypot(...values);
 const stands = (values) => (values.length === 1 ? values[0] : norm(values));
 
 // Best first, with a bound that is never too small: what stands first in the list is the strongest there is.
