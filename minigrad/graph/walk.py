@@ -34,7 +34,7 @@ ENTRIES_CARRIED = 1_000_000
 PROBED = 256
 """Results up to this size are probed for ∂⁺, entry by entry; element-wise operations need no probing."""
 LEDGER_WORK = 1_250_000
-"""Nodes that the sweeps of all time ledgers pass, one sweep a loss and parameter; beyond it, some losses have no row."""
+"""Nodes that the sweeps of all time ledgers pass, one a loss and parameter; beyond it, not all losses have rows."""
 
 Numbers = tuple[float, ...]
 

@@ -152,7 +152,7 @@ def _packed(walk: Walk) -> dict[str, Any]:
     numbers, places = _Pool("f" if walk.dtype == "float32" else "d"), _Pool("I")
 
     def flow(f: Flow) -> list[Any]:
-        """Return target, argument, where the contribution starts, where the three runs of ∂⁺ start and how long they are."""
+        """Return target, argument, start of the contribution, and of ∂⁺ the starts of three runs and their length."""
         found = [f.target, f.argument, None if f.contribution is None else numbers.add(f.contribution)[0]]
         if f.local is None:
             return found
