@@ -11,6 +11,7 @@ from programs import PROGRAMS
 import minigrad as mg
 from minigrad.graph import SHOW, View, elide, fold, view_of
 from minigrad.graph.view import past_stacks, pretty, roll, unroll
+from minigrad.render import render
 
 SEEDS = (0, 1)
 FOLDS = {
@@ -83,6 +84,22 @@ def test_folding_loses_nothing(tape, view, by):
 def test_pictures_lose_no_node(tape):
     for shape in (past_stacks, lambda v: unroll(past_stacks(v)), lambda v: roll(past_stacks(v))):
         assert home(view_of(tape, show=(), fold_with=shape)).keys() == {n.id for n in tape.nodes}
+
+
+@pytest.mark.parametrize("style", ["graph", "unrolled", "rolled"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_every_style_draws_every_program(program, style):
+    tape = program(np.random.default_rng(0))
+    made = render(tape, style=style, backward=True, flow="width", show=("local",)).data
+    lines = {back: set(re.findall(rf'<path class="e [^"]*" id="{back}(e-[^"]*)"', made)) for back in ("", "back-")}
+    assert lines["back-"] < lines[""]
+
+
+@pytest.mark.parametrize("program", PROGRAMS[::3], ids=lambda program: program.__name__)
+def test_pictures_of_a_view_from_text_are_the_same_bytes(program):
+    view = view_of(program(np.random.default_rng(0)), show=("shape", "value", "local", "flow"))
+    for kind in ("svg", "dot", "mermaid", "text"):
+        assert render(View.from_json(view.to_json()), format=kind).data == render(view, format=kind).data
 
 
 def test_sizes_are_numpys(tape, view):

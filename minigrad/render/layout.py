@@ -465,8 +465,7 @@ class _Builder:
         self.fold_wires: dict[int, list[str]] = {}
         leaving = {wire: self.edges[ks[0]].role for column in self.columns for wire, ks in column.entries.items()}
         for (source, carried), _ in sorted(leaving.items(), key=lambda item: _LEVEL[item[1]]):
-            if carried:
-                self.fold_wires.setdefault(source, []).append(carried)
+            self.fold_wires.setdefault(source, []).append(carried)
         self.far_lane: dict[int, int] = {}
         self.far_x: dict[int, float | None] = {}
         lane_ends: list[int] = []
@@ -938,9 +937,13 @@ class _Builder:
                 source = self.edges[k].source
                 if source in self.ceiling_set:
                     _, sx, sy, _ = self.exit[source, False]
-                    points = [(sx, sy), (x - w / 2, y)] if sy == y else [
-                        (sx, sy), (x - w / 2 - 12, sy), (x - w / 2 - 12, y), (x - w / 2, y)]  # fmt: skip
-                    words = self._note(k, sx + 5, sy - 7)
+                    same = [j for j in self.into[i] if self.edges[j].source == source]  # a ⊙ a is two lines
+                    off = (10.0 if self.backward else 5.0) * (same.index(k) - (len(same) - 1) / 2)
+                    points = [(sx, sy + off), (x - w / 2, y + off)] if sy == y else [
+                        (sx, sy + off), (x - w / 2 - 12 - off, sy + off), (x - w / 2 - 12 - off, y + off),
+                        (x - w / 2, y + off)]  # fmt: skip
+                    above = k == same[0] or len({self._local(j) for j in same}) == 1
+                    words = self._note(k, sx + 5, sy + off + (-7 if above else 7)) if k == same[0] or not above else ()
                 else:
                     tx = ways[k][-1][0]
                     words = self._note(k, tx + 5, self.frame_top - 7)
@@ -1239,17 +1242,20 @@ def _figure(node: ViewNode, summary: Summary, one: str, many: str) -> str:
 def _topological(ids: list[int], edges: Sequence[ViewEdge], into: dict[int, list[int]]) -> list[int]:
     """Order nodes after what they read; among equals, and where a fold made a loop, as in the view."""
     place = {i: k for k, i in enumerate(ids)}
-    waiting = {i: sum(edges[k].source in place for k in into[i]) for i in ids}
     readers: dict[int, list[int]] = {i: [] for i in ids}
+    waiting = dict.fromkeys(ids, 0)
     for i in ids:
         for k in into[i]:
-            if edges[k].source in place:
+            if edges[k].source in place and edges[k].source != i:
                 readers[edges[k].source].append(i)
+                waiting[i] += 1
     ready = [place[i] for i in ids if not waiting[i]]
     heapq.heapify(ready)
     done: list[int] = []
     taken: set[int] = set()
-    for i in ids:
+    for i in (None, *ids):
+        if i is not None and i not in taken:
+            heapq.heappush(ready, place[i])
         while ready:
             k = heapq.heappop(ready)
             if ids[k] in taken:
@@ -1260,8 +1266,6 @@ def _topological(ids: list[int], edges: Sequence[ViewEdge], into: dict[int, list
                 waiting[reader] -= 1
                 if not waiting[reader]:
                     heapq.heappush(ready, place[reader])
-        if len(done) < len(ids) and i not in taken:
-            heapq.heappush(ready, place[i])
     return done
 
 
