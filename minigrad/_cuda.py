@@ -389,8 +389,6 @@ class Job(NamedTuple):
 
 # --- norms --------------------------------------------------------------------------------------------------------
 
-WARP = 32
-
 SQUARES = f"""
 extern "C" __global__ void minigrad_squares_TYPE(
     const long long *pointers_ak, const long long *sizes_k, const long long *chunks_b2, int tensors, double *sums_b) {{

@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "minigrad" / "kernels"
-FLAGS = ["-std=c11", "-fno-math-errno", "-fno-trapping-math", f"-I{KERNELS}"]
+FLAGS = ["-std=c11", "-fno-math-errno", "-fno-trapping-math", f"-I{KERNELS}", f"-I{HERE / 'c'}"]
 ISAS = ["base", "avx2", "avx512"]
 SCALARS = {32: np.float32, 64: np.float64}
 COMPILER = shutil.which(os.environ.get("CC", "cc"))

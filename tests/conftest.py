@@ -53,6 +53,17 @@ GROUPS = {
 }
 
 
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Make float64 the default and start from one seed."""
+    import minigrad as mg
+
+    mg.set_default_dtype("float64")
+    mg.manual_seed(1)
+    yield
+    mg.set_default_dtype("float32")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for name in marker.args:

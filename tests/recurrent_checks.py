@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from arrays import numbers
 from recurrent_oracles import Odyssey, gru_step, lstm_step, rnn_step, sigma
 
 import minigrad as mg
@@ -47,10 +48,6 @@ def add(unit: str, option: str, oracle: str, run: Callable[..., float], *args: A
     row = Row(unit, option, oracle)
     assert row not in CHECKS, row
     CHECKS[row] = functools.partial(run, *args)
-
-
-def numbers(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 def deviation(got: Any, want: Any) -> float:

@@ -19,13 +19,6 @@ def adder():
     return module
 
 
-@pytest.fixture
-def float64():
-    mg.set_default_dtype("float64")
-    yield
-    mg.set_default_dtype("float32")
-
-
 def sigma(a):
     return 1 / (1 + np.exp(-a))
 

@@ -22,6 +22,7 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
+from arrays import numbers
 from ops_checks import host
 from test_array_lanes import REAL
 
@@ -50,10 +51,6 @@ def module() -> Any:
 
 
 stand_in = pytest.mark.skipif(REAL, reason="counts what the stand-in sees")
-
-
-def numbers(*shape: int, seed: int = 0, dtype: str = "float64") -> np.ndarray:
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
 
 
 # --- where tensors live ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from arrays import numbers
 
 import minigrad as mg
 from minigrad import nn
@@ -15,10 +16,6 @@ from minigrad.graph.bptt import OUTSIDE, bptt
 from minigrad.op import PAGE, Rule
 
 T, N, I, H = 5, 3, 2, 7
-
-
-def numbers(*shape, seed=0, dtype="float64"):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
 
 
 def leaf(array, name=None):

@@ -6,25 +6,16 @@ import pickle
 
 import numpy as np
 import pytest
+from arrays import numbers
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DTypeError, GraphError, MinigradError, ShapeError, UsageError
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 N, T, I, H, P = 3, 5, 7, 11, 2
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    mg.set_default_dtype("float64")
-    mg.manual_seed(1)
-    yield
-    mg.set_default_dtype("float32")
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 # --- the equations once more, in NumPy ----------------------------------------------------------------------

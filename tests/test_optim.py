@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from arrays import numbers
 
 import minigrad as mg
 from minigrad import _cpu, op, optim
@@ -30,10 +31,6 @@ CASES = [
 each_case = pytest.mark.parametrize(
     ("kind", "options"), CASES, ids=["-".join([kind, *(f"{k}={v}" for k, v in o.items())]) for kind, o in CASES]
 )
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 STARTS = [numbers(2, 3), numbers(5), numbers(7, seed=1)]

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from arrays import numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import DTypeError, ShapeError, UsageError
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 T, I, H, P = 5, 3, 7, 2
 
@@ -22,18 +25,6 @@ KINDS = [
     ("LSTM", {"variant": "CIFG", "peepholes": "diagonal", "layer_norm": True, "num_layers": 2}),
 ]
 each = pytest.mark.parametrize(("kind", "options"), KINDS, ids=[f"{k} {o}" for k, o in KINDS])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def float64():
-    mg.set_default_dtype("float64")
-    mg.manual_seed(1)
-    yield
-    mg.set_default_dtype("float32")
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 def problem(kind, options, n, steps):

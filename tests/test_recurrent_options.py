@@ -5,10 +5,13 @@ import pickle
 
 import numpy as np
 import pytest
+from arrays import numbers
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ShapeError, UsageError
+
+pytestmark = pytest.mark.usefixtures("float64")
 
 N, T, I, H = 3, 5, 7, 11
 VARIANTS = ["V", "NIG", "NFG", "NOG", "NIAF", "NOAF", "CIFG", "NP", "FGR"]
@@ -25,18 +28,6 @@ FULL = [("LSTM", {"variant": v, "peepholes": p}) for v, p in LEGAL] + [
     ("RNN", {"nonlinearity": ("Elu", 0.5), "layer_norm": True, "zoneout": 0.4, "clip": 1.5}),
 ]
 each_full = pytest.mark.parametrize(("kind", "options"), FULL, ids=[f"{k} {o}" for k, o in FULL])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    mg.set_default_dtype("float64")
-    mg.manual_seed(1)
-    yield
-    mg.set_default_dtype("float32")
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 def set_to(parameter, value):

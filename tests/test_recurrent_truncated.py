@@ -9,15 +9,9 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 T = 11
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    mg.set_default_dtype("float64")
-    mg.manual_seed(3)
-    yield
-    mg.set_default_dtype("float32")
 
 
 def by_hand(w, v, x, h, k1, k2):

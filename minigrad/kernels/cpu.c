@@ -11,27 +11,8 @@
 #define MG_AT(f, bits) MG_AT_(f, bits, MG_ISA)
 #define MG_BOTH(f) {MG_AT(f, 32), MG_AT(f, 64)}
 
-#if MG_X86
-MG_BEGIN_AVX512
-#define MG_ISA avx512
-#define MG_BYTES 64
-#include "lanes.h"
-#undef MG_ISA
-#undef MG_BYTES
-MG_END
-
-MG_BEGIN_AVX2
-#define MG_ISA avx2
-#define MG_BYTES 32
-#include "lanes.h"
-#undef MG_ISA
-#undef MG_BYTES
-MG_END
-#endif
-
-#define MG_ISA base
-#define MG_BYTES 16
-#include "lanes.h"
+#define MG_SOURCE "lanes.h"
+#include "each_isa.h"
 
 const mg_kernels *mg_cpu_kernels(void)
 {

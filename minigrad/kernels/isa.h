@@ -1,20 +1,7 @@
-/* Instruction sets: how a translation unit compiles one source for several of them, and which one this CPU
- * runs.
+/* Instruction sets: markers between which code is compiled for one of them (each_isa.h), and which one this CPU runs.
  *
- *     #include "isa.h"
- *     #if MG_X86
- *     MG_BEGIN_AVX512
- *     #define MG_ISA avx512
- *     #define MG_BYTES 64
- *     ... #define MG_BITS 32, #include "vec.h", loops; then the same with MG_BITS 64 ...
- *     #undef MG_ISA
- *     #undef MG_BYTES
- *     MG_END
- *     #endif
- *
- * likewise MG_BEGIN_AVX2 (avx2, 32 bytes). The baseline (base, 16 bytes: SSE2 on x86-64, NEON on arm64)
- * needs no markers and exists everywhere. Include every system header before the first marker: a header that
- * is first seen between markers would define its inline functions for that instruction set only.
+ * avx512 has vectors of 64 bytes, avx2 of 32, and the baseline, base, of 16: SSE2 on x86-64, NEON on arm64. It needs no
+ * markers and exists everywhere.
  */
 #ifndef MG_ISA_H
 #define MG_ISA_H

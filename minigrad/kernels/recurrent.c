@@ -66,24 +66,5 @@ static ptrdiff_t mg_share(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t part)
     return n / parts * part + (part < n % parts ? part : n % parts);
 }
 
-#if MG_X86
-MG_BEGIN_AVX512
-#define MG_ISA avx512
-#define MG_BYTES 64
-#include "recurrent_isa.h"
-#undef MG_ISA
-#undef MG_BYTES
-MG_END
-
-MG_BEGIN_AVX2
-#define MG_ISA avx2
-#define MG_BYTES 32
-#include "recurrent_isa.h"
-#undef MG_ISA
-#undef MG_BYTES
-MG_END
-#endif
-
-#define MG_ISA base
-#define MG_BYTES 16
-#include "recurrent_isa.h"
+#define MG_SOURCE "recurrent_isa.h"
+#include "each_isa.h"
