@@ -34,6 +34,7 @@ from minigrad._core import Node, Opened, Recording, Tape, TensorBase, data_of, r
 from minigrad.backend import host
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
+from minigrad.graph.rounding import noise
 from minigrad.graph.view import gate_letter
 from minigrad.graph.words import Shown, counted
 from minigrad.tensor import ones_like
@@ -333,19 +334,28 @@ class TimeLedger(Shown):
                     self.cosines[place, column] = _dot(part, self.total) / size / long
                 if keep:
                     self._kept[place][column] = part
-            self._check(row - plain, held, f"the terms of loss {self.times[place]}")
+            self._check(row - plain, held, f"the terms of loss {self.times[place]}", self._losses[place])
             np.add(added, row, out=added)
             weight += held
-        self._check(added - whole, weight, "the terms of all losses")
+        self._check(added - whole, weight, "the terms of all losses", *self._losses)
         if not self.norms[:, -1].any():
             self.columns = self.columns[:-1]
             self.norms, self.cosines = self.norms[:, :-1], self.cosines[:, :-1]
             self._kept = {place: row[:-1] for place, row in self._kept.items()}
 
-    def _check(self, difference: Array, weight: float, what: str) -> None:
-        """Raise unless a difference is rounding beside the norms of the terms."""
+    def _check(self, difference: Array, weight: float, what: str, *losses: TensorBase) -> None:
+        """Raise unless a difference is rounding beside the norms of the terms, or that of the gradient itself."""
+
+        def gradient(scale: float) -> Array:
+            found = sweep(
+                list(losses), [ones_like(loss) * scale for loss in losses], [self._split.leaf], keep_graph=True
+            )  # type: ignore[arg-type]
+            return np.zeros(()) if found is None or found[0] is None else self._select(_array(found[0]))
+
         size, limit = _norm(difference), TOLERANCE * float(np.finfo(difference.dtype).eps)
         off = size / weight if weight else math.inf if size else 0.0
+        if not off <= limit and weight:
+            limit += noise(gradient, difference.dtype) / weight
         if not off <= limit:
             raise GraphError(
                 f"{what} do not add up to the gradient of {_name(self._split.leaf)}: they are off by {off:.1e} of "
@@ -378,7 +388,8 @@ class TimeLedger(Shown):
                 if step is not None or OUTSIDE in self.columns:
                     row[self._column(OUTSIDE if step is None else step)] = self._select(term)
             weight = sum(_norm(term) for term in row)
-            self._check(row.sum(axis=0) - self._select(plain), weight, f"the terms of loss {self.times[place]}")
+            loss = self._losses[place]
+            self._check(row.sum(axis=0) - self._select(plain), weight, f"the terms of loss {self.times[place]}", loss)
             self._kept = {place: row}
         return self._kept[place]
 
