@@ -13,7 +13,7 @@ import tapes
 import minigrad as mg
 from minigrad.errors import UsageError
 from minigrad.graph import SHOW, View, elide, fold, view_of
-from minigrad.graph.view import columns, unroll
+from minigrad.graph.view import columns, past_stacks, unroll
 
 GOLDENS = Path(__file__).parent / "goldens"
 RENEW = os.environ.get("MINIGRAD_RENEW_GOLDENS") == "1"
@@ -283,3 +283,21 @@ def test_same_program_same_bytes():
         out.append(done.stdout)
     assert len(out[0]) > 100_000
     assert out[0] == out[1]
+
+
+@pytest.mark.parametrize("steps", [3, 17, 31])
+def test_pieces_of_a_stack_are_read_from_their_own_step_folded_or_not(steps):
+    layer = mg.nn.LSTM(2, 3, bidirectional=True)
+    with mg.Tape() as tape:
+        read, _ = layer(mg.randn(steps, 1, 2))
+        for t in range(steps):
+            with mg.scope(f"t={t}"):
+                (read[t] * read[t]).sum()
+    whole = past_stacks(view_of(tape))
+    for view in (whole, fold(whole), past_stacks(fold(view_of(tape)))):
+        node = {n.id: n for n in view.nodes}
+        ends = [(node[e.source], node[e.target]) for e in view.edges]
+        ends = [(a, b) for a, b in ends if a.op == "concatenate" and b.op == "getitem"]
+        assert ends
+        assert all(a.step == b.step for a, b in ends)
+        assert {b.step for _, b in ends} == {n.step for n in view.nodes if n.op == "mul" and not n.scope[0] == "lstm"}

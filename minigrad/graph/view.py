@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -58,6 +58,7 @@ _INDEXED = re.compile(r"^([A-Za-z]+)[\[_]?(-?\d+)\]?$")
 _SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
 _RAISED = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
 _SHAPERS = frozenset({"getitem", "mT", "transpose", "permute", "reshape", "squeeze", "expand_dims", "split"})
+_LETTERS = re.compile(r"[A-Za-z]+")
 _CELL = re.compile(r"(rnn|lstm|gru)(_\w+)?")
 _SLICE = re.compile(r"^(.+)\[(\w)\]$")
 _LINES_APART = 8
@@ -69,7 +70,7 @@ Key = tuple[int, int, int]
 """An edge of the tape: source, target, argument."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a picture needs to know of one array: its extent in numbers, and the numbers when they are few."""
 
@@ -80,7 +81,7 @@ class Summary:
     numbers: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ViewNode:
     """One operation, leaf or fold; `time` is the step it was recorded in, `step` the one it is drawn in."""
 
@@ -121,7 +122,7 @@ class ViewNode:
         return sum(last - first + 1 for first, last in self.members) or 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ViewEdge:
     """Argument number `argument` of node `target` is the result of node `source`.
 
@@ -276,58 +277,13 @@ def view_of(
         raise UsageError(f"neither a tape, a tensor nor a view: {type(tape).__name__}; record with minigrad.Tape()")
     recorded = list(tape.nodes)
     position = {node.id: i for i, node in enumerate(recorded)}
-    consumers = Counter(parent.id for node in recorded for parent in node.inputs)
-    nodes = []
-    dtypes: dict[Any, str] = {}  # NumPy takes ten microseconds to spell one
-    for node in recorded:
-        kind = getattr(node.value, "dtype", None)
-        if kind is None or kind not in dtypes:
-            dtypes[kind] = str(node.dtype)
-        scope = tuple(part for part in (node.scope or "").split("/") if part)
-        nodes.append(
-            ViewNode(
-                id=node.id,
-                op=node.op,
-                kind=node.kind,
-                label=_label(node),
-                name=node.name,
-                scope=scope,
-                time=node.time,
-                step=node.time if node.kind == "op" else None,
-                gate=_gate(scope) if node.kind == "op" else None,  # a leaf lies where it was first used
-                shape=tuple(int(n) for n in node.shape),
-                dtype=dtypes[kind],
-                equation=node.equation or "",
-                params={str(k): _plain(v) for k, v in (node.params or {}).items()},
-                requires_grad=bool(node.requires_grad),
-                shared=node.kind == "parameter" and consumers[node.id] > 1,
-            )
-        )
-    edges = []
-    for node in recorded:
-        arguments = node.arguments
-        results = getattr(node, "outs", ())
-        for argument, parent in enumerate(node.inputs):
-            if parent.id not in position:
-                continue  # recorded before the tape began to watch: there is nothing to draw it with
-            result = results[argument] if results else 0
-            edges.append(
-                ViewEdge(
-                    source=parent.id,
-                    target=node.id,
-                    argument=argument,
-                    result=result,
-                    name=_at(arguments, argument) or "",
-                    carries=parent.outputs[result].name if result else parent.name,
-                    cut=bool(parent.requires_grad) and not node.requires_grad,
-                )
-            )
-    view = _with_steps(View(tuple(nodes), tuple(edges), show))
-    view = _with_roles(view if repeats else once(view))
+    view = _structure(recorded, show)
+    if not repeats:
+        view = once(view)
     if notes:
         view = replace(view, notes=tuple(sorted((int(t), str(words)) for t, words in notes.items())))
     if highlight is not None:
-        announced = any(n.time is not None for n in nodes)
+        announced = any(n.time is not None for n in view.nodes)
         steps = {} if announced else {n.id: n.step for n in view.nodes if n.kind == "op" and n.step is not None}
         keys, said = lit_edges(tape, highlight, steps)
         view = light(view, keys, said)
@@ -338,6 +294,107 @@ def view_of(
     if contributions or {"local", "gain", "flow"}.intersection(show):
         view = replace(view, edges=unwatched(lambda: _measured(view, recorded, position, contributions)))
     return view
+
+
+class _Draft:
+    """What is known of a node of the tape while steps and roles are still being found."""
+
+    __slots__ = (
+        "arguments",
+        "gate",
+        "id",
+        "kind",
+        "name",
+        "op",
+        "operands",
+        "parents",
+        "scope",
+        "shape",
+        "step",
+        "tap",
+        "time",
+    )
+
+    def __init__(self, node: Any, scope: tuple[str, ...], gate: str | None, operands: list[tuple[int, int]]) -> None:
+        self.id, self.op, self.kind, self.name = node.id, node.op, node.kind, node.name
+        self.shape, self.arguments = node.shape, node.arguments
+        self.operands = operands
+        """Argument number and node."""
+        self.parents = [parent for _, parent in operands]
+        self.scope = scope
+        self.time = node.time
+        self.tap: int | None = None
+        leaf = node.kind != "op"  # it lies where it was first used
+        self.step: int | None = None if leaf else node.time
+        self.gate: str | None = None if leaf else gate
+
+
+def _structure(recorded: Sequence[Any], show: tuple[str, ...]) -> View:
+    """Return the view of everything on a tape, without numbers; each record is written once, when all is known."""
+    scopes: dict[str, tuple[tuple[str, ...], str | None]] = {}
+    drafts: dict[int, _Draft] = {}
+    children: dict[int, list[int]] = {}
+    for node in recorded:
+        words = node.scope or ""
+        if words not in scopes:
+            scope = tuple(part for part in words.split("/") if part)
+            scopes[words] = scope, _gate(scope)
+        # an operand from before the tape began to watch has nothing to be drawn with
+        operands = [(k, parent.id) for k, parent in enumerate(node.inputs) if parent.id in children]
+        drafts[node.id] = _Draft(node, *scopes[words], operands)
+        children[node.id] = []
+        for _, parent in operands:
+            children[parent].append(node.id)
+    _find_taps(drafts, children)
+    _find_steps(drafts, children)
+    role = _roles(drafts, children)
+    nodes = []
+    dtypes: dict[Any, str] = {}  # NumPy takes ten microseconds to spell one
+    learns: dict[int, bool] = {}
+    for node, n in zip(recorded, drafts.values(), strict=True):
+        kind = getattr(node.value, "dtype", None)
+        if kind is None or kind not in dtypes:
+            dtypes[kind] = str(node.dtype)
+        learns[n.id] = bool(node.requires_grad)
+        nodes.append(
+            ViewNode(
+                id=n.id,
+                op=n.op,
+                kind=n.kind,
+                label=_label(node),
+                name=n.name,
+                scope=n.scope,
+                time=n.time,
+                step=n.step,
+                gate=n.gate,
+                shape=n.shape,
+                dtype=dtypes[kind],
+                equation=node.equation or "",
+                params={str(k): _plain(v) for k, v in node.params.items()} if node.params else {},
+                requires_grad=learns[n.id],
+                shared=n.kind == "parameter" and len(children[n.id]) > 1,
+                tap=n.tap,
+            )
+        )
+    edges = []
+    for node, n in zip(recorded, drafts.values(), strict=True):
+        results = getattr(node, "outs", ())
+        for argument, parent in n.operands:
+            result = results[argument] if results else 0
+            carries = node.inputs[argument].outputs[result].name if result else drafts[parent].name
+            edges.append(
+                ViewEdge(
+                    source=parent,
+                    target=n.id,
+                    argument=argument,
+                    result=result,
+                    name=_at(n.arguments, argument) or "",
+                    carries=carries,
+                    role=role(parent, n.id, argument, carries),
+                    cut=learns[parent] and not learns[n.id],
+                )
+            )
+    return View(tuple(nodes), tuple(edges), show)
 
 
 def _measured(
@@ -613,27 +670,31 @@ def _recurrent_inside(view: View) -> set[int]:
     for e in reversed(within):
         if e.target in before:
             before.add(e.source)
-    alike = _alike(view, step)
+    alike = _alike({n.id: n for n in view.nodes}, ((e.target, e.argument, e.source) for e in view.edges))
     kinds = {alike[i] for i in before if i in alike}
     return {i for i, kind in alike.items() if kind in kinds}
 
 
-def _alike(view: View, step: Mapping[int, int | None]) -> dict[int, Kind]:
-    """Return what an operation is within its step: the same for the same operation of every step."""
+def _alike(nodes: Mapping[int, _Draft | ViewNode], reads: Iterable[tuple[int, int, int]]) -> dict[int, Kind]:
+    """Return what an operation is within its step: the same for the same operation of every step.
+
+    `reads` are (target, argument, source) in this order.
+    """
     roots: dict[int, list[tuple[int, int]]] = {}
-    by_id = {n.id: n for n in view.nodes}
-    for e in view.edges:
-        source = by_id[e.source]
-        root = source.tap if source.tap is not None else source.id if source.kind == "parameter" else None
+    for target, argument, source in reads:
+        root = _root(nodes[source])
         if root is not None:
-            roots.setdefault(e.target, []).append((e.argument, root))
+            roots.setdefault(target, []).append((argument, root))
     seen: Counter[Kind] = Counter()
+    untimed: dict[tuple[str, ...], tuple[str, ...]] = {}
     alike: dict[int, Kind] = {}
-    for n in view.nodes:
-        if n.kind == "op" and step[n.id] is not None and n.tap is None:
-            kind = (n.op, tuple(p for p in n.scope if not p.startswith("t=")), tuple(roots.get(n.id, ())))
-            seen[step[n.id], kind] += 1
-            alike[n.id] = (kind, seen[step[n.id], kind])
+    for n in nodes.values():
+        if n.kind == "op" and n.step is not None and n.tap is None:
+            if n.scope not in untimed:
+                untimed[n.scope] = tuple(p for p in n.scope if not p.startswith("t="))
+            kind = (n.op, untimed[n.scope], tuple(roots.get(n.id, ())))
+            seen[n.step, kind] += 1
+            alike[n.id] = (kind, seen[n.step, kind])
     return alike
 
 
@@ -660,8 +721,7 @@ def roll(view: View) -> View:
     sizes = Counter(group.values())
     group = {i: key for i, key in group.items() if sizes[key] > 1}
     step = {n.id: n.step for n in view.nodes}
-    edges = tuple(replace(e, carries=rolled_name(e.carries)) for e in view.edges)
-    rolled = _quotient(replace(view, edges=edges), group, label, lambda e: step[e.source] != step[e.target])
+    rolled = _quotient(view, group, label, lambda e: step[e.source] != step[e.target], lambda e: rolled_name(e.carries))
     nodes = (
         n if n.step is None else replace(n, step=steps[0], span=(steps[0], steps[-1]) if n.kind == "fold" else None)
         for n in rolled.nodes
@@ -716,6 +776,8 @@ def past_stacks(view: View) -> View:
     for e in view.edges:
         if by_id[e.target].op == "stack" and by_id[e.target].params.get("axis", 0) == 0:
             pieces.setdefault(e.target, {})[e.argument] = e
+    if not pieces:
+        return view
     edges = []
     for e in view.edges:
         index = by_id[e.target].params.get("index") if by_id[e.target].op == "getitem" else None
@@ -723,7 +785,7 @@ def past_stacks(view: View) -> View:
             index = index[0]
         of = pieces.get(e.source, {})
         if isinstance(index, int) and not isinstance(index, bool) and of:
-            piece = of.get(index % len(of))
+            piece = of.get(index % by_id[e.source].shape[0])  # where steps are folded not all pieces are there
             if piece is not None:
                 e = replace(e, source=piece.source, result=piece.result, carries=piece.carries, parts=e.keys)
         edges.append(e)
@@ -840,166 +902,146 @@ def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], s
     )
 
 
-def _with_steps(view: View) -> View:
+def _find_taps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]) -> None:
+    """Find what only rearranges one parameter: it is drawn on its rail, with the gate of what reads it."""
+    for n in drafts.values():
+        if n.kind == "op" and n.op in _SHAPERS and len(n.parents) == 1:
+            source = drafts[n.parents[0]]
+            n.tap = source.id if source.kind == "parameter" else source.tap
+    for n in drafts.values():
+        if n.tap is not None:
+            gates = {drafts[c].gate for c in children[n.id] if drafts[c].tap is None}
+            n.gate = gates.pop() if len(gates) == 1 else None
+
+
+def _find_steps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]) -> None:
     """Give every step the untimed nodes that repeat with it: slices of a sequence, logits, losses, targets."""
-    parents: dict[int, list[int]] = {n.id: [] for n in view.nodes}
-    children: dict[int, list[int]] = {n.id: [] for n in view.nodes}
-    for e in view.edges:
-        parents[e.target].append(e.source)
-        children[e.source].append(e.target)
-    tap = _taps(view, parents)
-    view = replace(view, nodes=_with_gates(view, tap, children))
-    step = {n.id: n.step for n in view.nodes}
-    if all(t is None for t in step.values()):
-        step.update(_found_steps(view, parents, tap))
-    by_id = {n.id: n for n in view.nodes}
-    steps = {t for t in step.values() if t is not None}
+    if all(n.step is None for n in drafts.values()):
+        for i, t in _found_steps(drafts).items():
+            drafts[i].step = t
+    steps = {n.step for n in drafts.values() if n.step is not None}
     if not steps:
-        return view
-    loose = [n.id for n in view.nodes if step[n.id] is None and n.kind != "parameter" and n.id not in tap]
-    for i in loose:
+        return
+    loose = [n for n in drafts.values() if n.step is None and n.kind != "parameter" and n.tap is None]
+    for n in loose:
         # a leaf is recorded where it is first used, which makes it part of that step only if nobody else reads it
-        users = {step[c] for c in children[i]}
-        t = users.pop() if len(users) == 1 and by_id[i].kind != "op" else None
-        if t is not None and not _is_initial(by_id[i]):
-            step[i] = t
-    initial = _initial_states(view, step)
-    loose = [i for i in loose if i not in initial]
-    fixed = frozenset(i for i in by_id if by_id[i].kind == "parameter" or i in tap)
+        users = {drafts[c].step for c in children[n.id]}
+        if n.kind != "op" and len(users) == 1 and not _is_initial(n):
+            (n.step,) = users
+    initial = _initial_states(drafts)
+    loose = [n for n in loose if n.id not in initial]
 
-    def sort(i: int) -> tuple[Any, ...]:
-        return (by_id[i].op, by_id[i].kind, by_id[i].shape, _stem(by_id[i].name))
+    def sort(n: _Draft) -> tuple[Any, ...]:
+        return (n.op, n.kind, n.shape, _stem(n.name))
 
-    def adopt(candidates: dict[int, int]) -> bool:
+    def adopt(candidates: list[tuple[_Draft, int]]) -> bool:
         # one a step and the same thing in each: only then is it part of what a step does
         seen: dict[tuple[Any, ...], set[int]] = {}
-        for i, t in candidates.items():
-            seen.setdefault(sort(i), set()).add(t)
-        adopted = {
-            i: t
-            for i, t in candidates.items()
-            if (len(seen[sort(i)]) == len(steps) or (len(seen[sort(i)]) > 1 and by_id[i].kind != "op"))
-            and not (len(steps) == 1 and _is_initial(by_id[i]))
-        }
-        step.update(adopted)
-        return bool(adopted)
+        for n, t in candidates:
+            seen.setdefault(sort(n), set()).add(t)
+        moved = False
+        for n, t in candidates:
+            several = len(seen[sort(n)])
+            if (several == len(steps) or (several > 1 and n.kind != "op")) and not (len(steps) == 1 and _is_initial(n)):
+                n.step = t
+                moved = True
+        return moved
 
-    def only_step(ids: list[int]) -> int | None:
-        times = {step[i] for i in ids}
+    def only_step(ids: Iterable[int]) -> int | None:
+        times = {drafts[i].step for i in ids}
         return times.pop() if len(times) == 1 else None
+
+    def after(n: _Draft) -> int | None:
+        read = [p for p in n.parents if drafts[p].kind != "parameter" and drafts[p].tap is None]
+        # leaves made for this operation alone (a target) come along with it
+        return only_step(
+            p for p in read if drafts[p].kind == "op" or drafts[p].step is not None or children[p] != [n.id]
+        )
 
     moved = True
     while moved:
-        after: dict[int, int] = {}
-        for i in loose:
-            if step[i] is None and by_id[i].kind == "op":
-                read = [p for p in parents[i] if p not in fixed]
-                # leaves made for this operation alone (a target) come along with it
-                own = [p for p in read if by_id[p].kind != "op" and step[p] is None and children[p] == [i]]
-                t = only_step([p for p in read if p not in own])
-                if t is not None:
-                    after[i] = t
-        moved = adopt(after)
-        before: dict[int, int] = {}
-        for i in reversed(loose):
-            t = only_step(children[i])
-            if step[i] is None and t is not None and len(parents[i]) <= 1:
-                before[i] = t
-        moved |= adopt(before)
-    nodes = (n if n.step == step[n.id] else replace(n, step=step[n.id]) for n in view.nodes)
-    return replace(view, nodes=tuple(nodes))
+        loose = [n for n in loose if n.step is None]
+        moved = adopt([(n, at) for n in loose if n.kind == "op" and (at := after(n)) is not None])
+        free = [n for n in reversed(loose) if n.step is None and len(n.parents) < 2]
+        moved |= adopt([(n, at) for n in free if (at := only_step(children[n.id])) is not None])
 
 
-def _initial_states(view: View, step: Mapping[int, int | None]) -> set[int]:
+def _initial_states(drafts: Mapping[int, _Draft]) -> set[int]:
     """Return the leaves that stand where later steps read what an earlier one computed: h₀, c₀ by whatever name."""
-    alike = _alike(view, step)
+    reads = [(n.id, k, p) for n in drafts.values() for k, p in n.operands]
+    alike = _alike(drafts, reads)
     handed: set[tuple[Kind, int]] = set()
-    for e in view.edges:
-        if e.target in alike and step[e.source] is not None and step[e.source] != step[e.target]:
-            handed.add((alike[e.target], e.argument))
-    leaves = {n.id for n in view.nodes if n.kind in ("input", "constant")}
-    return {e.source for e in view.edges if e.source in leaves and (alike.get(e.target), e.argument) in handed}
+    for target, argument, source in reads:
+        step = drafts[source].step
+        if target in alike and step is not None and step != drafts[target].step:
+            handed.add((alike[target], argument))
+    leaves = ((t, k, p) for t, k, p in reads if drafts[p].kind in ("input", "constant") and t in alike)
+    return {source for target, argument, source in leaves if (alike[target], argument) in handed}
 
 
-def _with_gates(view: View, tap: Mapping[int, int], children: Mapping[int, list[int]]) -> tuple[ViewNode, ...]:
-    """Give slices of parameters their gate: that of what reads them."""
-    by_id = {n.id: n for n in view.nodes}
-
-    def gate_of(n: ViewNode) -> str | None:
-        gates = {by_id[c].gate for c in children[n.id] if c not in tap}
-        return gates.pop() if len(gates) == 1 else None
-
-    return tuple(replace(n, tap=tap[n.id], gate=gate_of(n)) if n.id in tap else n for n in view.nodes)
-
-
-def _found_steps(view: View, parents: Mapping[int, list[int]], tap: Mapping[int, int]) -> dict[int, int]:
+def _found_steps(drafts: Mapping[int, _Draft]) -> dict[int, int]:
     """Return the steps of loops that opened no scopes: cells called again and again, each after the one before."""
-    by_id = {n.id: n for n in view.nodes}
-    ops = [n.id for n in view.nodes if n.kind == "op" and n.id not in tap]
-    kind = {i: (by_id[i].op, by_id[i].scope) for i in ops}
+    ops = [n for n in drafts.values() if n.kind == "op" and n.tap is None]
+    kind = {n.id: (n.op, n.scope) for n in ops}
     anchors = {}
-    for i in ops:
-        roots = tuple((k, tap.get(p, p)) for k, p in enumerate(parents[i]) if by_id[p].kind == "parameter" or p in tap)
+    for n in ops:
+        roots = tuple((k, root) for k, p in n.operands if (root := _root(drafts[p])) is not None)
         if roots:
-            anchors[i] = (*kind[i], roots)
-    small = {i: math.prod(by_id[i].shape) == 1 for i in ops}
-    return steps_of_loops(ops, kind, parents, anchors, small)
+            anchors[n.id] = (*kind[n.id], roots)
+    if not anchors:
+        return {}
+    small = {n.id: math.prod(n.shape) == 1 for n in ops}
+    return steps_of_loops([n.id for n in ops], kind, {n.id: n.parents for n in ops}, anchors, small)
 
 
-def _is_initial(node: ViewNode) -> bool:
+def _roles(
+    drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]
+) -> Callable[[int, int, int, str | None], str]:
+    """Return what says, of an edge (source, target, argument, what it carries), its role: parameter, data or a state."""
+    named: dict[int, str | None] = {}
+    for n in drafts.values():  # a state that was cut off is still that state
+        named[n.id] = named[n.parents[0]] if n.op == "detach" and n.name is None else n.name
+    first = min((n.step for n in drafts.values() if n.step is not None), default=None)
+
+    def enters(n: _Draft) -> bool:
+        """Whether it is an initial state: read by the first step only."""
+        return n.step is None and all(drafts[c].step == first for c in children[n.id])
+
+    def role(parent: int, child: int, argument: int, carries: str | None) -> str:
+        source, target = drafts[parent], drafts[child]
+        if _root(source) is not None:
+            return "parameter"
+        if target.step is None or source.step == target.step:
+            return "data"
+        word = _at(target.arguments, argument)
+        if _CELL.fullmatch(target.op) and word:
+            # a fused cell hands on several states under one name; its operands say which is which
+            return {"c": "cell", "h": "hidden"}.get(word[0], "data")
+        stem = _LETTERS.match(carries or named[parent] or "")
+        if stem and stem[0] in ("c", "h"):
+            return "cell" if stem[0] == "c" else "hidden"
+        if source.step is None and not enters(source):
+            return "data"
+        # without names: what is multiplied elementwise is a memory, what goes through a matrix an output
+        if target.op == "mul":
+            return "cell" if source.op == "add" or source.step is None else "data"
+        return "hidden" if target.op in ("affine", "matmul", "einsum") else "data"
+
+    return role
+
+
+def _root(node: _Draft | ViewNode) -> int | None:
+    """Return the parameter that a node is, or is a piece of."""
+    return node.id if node.kind == "parameter" else node.tap
+
+
+def _is_initial(node: _Draft) -> bool:
     match = _INDEXED.match(node.name or "")
     return bool(match and match.group(1) in ("h", "c")) or (node.kind != "op" and node.name in ("h0", "c0", None))
 
 
 def _stem(name: str | None) -> str:
     return re.sub(r"\d+", "#", name) if name else ""
-
-
-def _taps(view: View, parents: dict[int, list[int]]) -> dict[int, int]:
-    """Return which untimed nodes only rearrange one parameter, and which one: they are drawn on its rail."""
-    tap: dict[int, int] = {}
-    parameter = {n.id for n in view.nodes if n.kind == "parameter"}
-    for n in view.nodes:
-        if n.kind == "op" and n.op in _SHAPERS and len(parents[n.id]) == 1:
-            root = tap.get(parents[n.id][0], parents[n.id][0])
-            if root in parameter:
-                tap[n.id] = root
-    return tap
-
-
-def _with_roles(view: View) -> View:
-    by_id = {n.id: n for n in view.nodes}
-    for e in view.edges:  # a state that was cut off is still that state
-        n = by_id[e.target]
-        if n.op == "detach" and n.name is None:
-            by_id[n.id] = replace(n, name=by_id[e.source].name)
-    first = min(view.steps, default=None)
-    reached: dict[int, set[int | None]] = {}
-    for e in view.edges:
-        reached.setdefault(e.source, set()).add(by_id[e.target].step)
-    initial = {i for i, steps in reached.items() if by_id[i].step is None and steps == {first}}
-    roles = ((e, _role(e, by_id, initial)) for e in view.edges)
-    return replace(view, edges=tuple(e if e.role == role else replace(e, role=role) for e, role in roles))
-
-
-def _role(edge: ViewEdge, by_id: Mapping[int, ViewNode], initial: Collection[int]) -> str:
-    source, target = by_id[edge.source], by_id[edge.target]
-    if source.kind == "parameter" or source.tap is not None:
-        return "parameter"
-    if target.step is None or source.step == target.step:
-        return "data"
-    if _CELL.fullmatch(target.op) and edge.name:
-        # a fused cell hands on several states under one name; its operands say which is which
-        return {"c": "cell", "h": "hidden"}.get(edge.name[0], "data")
-    stem = re.match(r"[A-Za-z]+", edge.carries or source.name or "")
-    if stem and stem.group() in ("c", "h"):
-        return "cell" if stem.group() == "c" else "hidden"
-    if source.step is None and source.id not in initial:
-        return "data"
-    # without names: what is multiplied elementwise is a memory, what goes through a matrix an output
-    if target.op == "mul":
-        return "cell" if source.op == "add" or source.step is None else "data"
-    return "hidden" if target.op in ("affine", "matmul", "einsum") else "data"
 
 
 def _group_by_time(view: View, keep: Collection[int] | None) -> dict[int, str]:
@@ -1045,7 +1087,17 @@ def _quotient(
     group: Mapping[int, str],
     label: Mapping[str, str] | None = None,
     loops: Callable[[ViewEdge], bool] = lambda edge: False,
+    carries: Callable[[ViewEdge], str | None] = lambda edge: edge.carries,
 ) -> View:
+    """Return the view with groups of nodes, {node: group}, as one node each, and the edges between two as one.
+
+    Args:
+        view: what to fold.
+        group: the group of each node that is to be in one.
+        label: what a group is called.
+        loops: whether an edge from a group to itself stays.
+        carries: what an edge carries in the new view; edges that differ in it stay apart.
+    """
     members: dict[str, list[ViewNode]] = {}
     for n in view.nodes:
         if n.id in group:
@@ -1064,12 +1116,14 @@ def _quotient(
         source, target = stands_for.get(e.source, e.source), stands_for.get(e.target, e.target)
         if source == target and not loops(e):
             continue
+        word = carries(e)
         if target >= 0:
-            edges.append(e if source == e.source else replace(e, source=source, parts=e.keys))
+            same = source == e.source and word == e.carries
+            edges.append(e if same else replace(e, source=source, carries=word, parts=e.keys))
             continue
-        together = bundle.setdefault((source, target, e.carries), [])
+        together = bundle.setdefault((source, target, word), [])
         if not together:
-            edges.append(ViewEdge(source, target, -1, carries=e.carries, role=e.role))
+            edges.append(ViewEdge(source, target, -1, carries=word, role=e.role))
         together.append(e)
     arguments: Counter[int] = Counter()
     for k, e in enumerate(edges):

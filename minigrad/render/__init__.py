@@ -87,10 +87,12 @@ class Style:
     """How a style makes a scene of a view, and which requests it can meet."""
 
     draw: Callable[[View, Asked], Scene]
-    shape: Callable[[View, Asked], View] = lambda view, asked: view
+    shape: Callable[[View, Asked], View] = lambda view, _: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
     can: tuple[str, ...] = ()
     """Of fold, page, highlight, backward, flow, step, layer and direction, what the style takes."""
+    past_stacks: bool = False
+    """Whether it draws what is read from a stack of all steps from where it came; the steps are side by side then."""
     whole: bool = False
     """Whether it shapes all steps itself, so that none are folded before."""
 
@@ -118,9 +120,9 @@ def _chart(plan: Callable[..., Scene]) -> Style:
 _BLOCK = ("step", "layer", "direction")
 _OVERLAYS = ("highlight", "backward", "flow", "page")
 _STYLES: Mapping[str, Style] = {
-    "graph": Style(_graph, shape=lambda view, _: past_stacks(view), can=("fold", *_OVERLAYS)),
-    "unrolled": Style(_graph, shape=lambda view, _: unroll(past_stacks(view)), can=("fold", *_OVERLAYS)),
-    "rolled": Style(_graph, shape=lambda view, _: roll(past_stacks(view)), can=_OVERLAYS, whole=True),
+    "graph": Style(_graph, can=("fold", *_OVERLAYS), past_stacks=True),
+    "unrolled": Style(_graph, shape=lambda view, _: unroll(view), can=("fold", *_OVERLAYS), past_stacks=True),
+    "rolled": Style(_graph, shape=lambda view, _: roll(view), can=_OVERLAYS, past_stacks=True, whole=True),
     "circuit": _chart(to_circuit),
     "odyssey": _chart(to_odyssey),
 }
@@ -238,6 +240,8 @@ def render(
         """Fold the view as it is asked for, and from there on until it fits, starting with the smaller view `rung`."""
         nonlocal asked, rung, widest
         # a page of a document folds its middle steps itself, and can open them
+        if manner.past_stacks:
+            view = past_stacks(view)
         opened = fold is None and kind == "html" and style == "graph" and len(view) <= OPENED
         if fold is False or manner.whole or opened:
             views: Iterable[View] = [view]
@@ -425,12 +429,15 @@ def _smaller(view: View, folded: bool = False) -> Iterator[View]:
         yield elide(first)
         return
     kept = range(min(len(steps) - 1, _KEPT), 0, -1)
-    fewer = [fold_view(view, keep=steps[: n - n // 2] + steps[len(steps) - n // 2 :]) for n in kept]
-    yield first
-    yield from fewer
+
+    def shorter() -> Iterator[View]:
+        yield first
+        yield from (fold_view(view, keep=steps[: n - n // 2] + steps[len(steps) - n // 2 :]) for n in kept)
+
+    yield from shorter()
     for smaller in (lambda v: fold_view(v, "gate"), unroll):
-        yield from map(smaller, [first, *fewer])
-    yield roll(past_stacks(view))
+        yield from map(smaller, shorter())
+    yield roll(view)
 
 
 class _CallableModule(ModuleType):
