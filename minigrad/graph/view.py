@@ -997,7 +997,7 @@ def _found_steps(drafts: Mapping[int, _Draft]) -> dict[int, int]:
 def _roles(
     drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]
 ) -> Callable[[int, int, int, str | None], str]:
-    """Return what says, of an edge (source, target, argument, what it carries), its role: parameter, data or a state."""
+    """Return what says, of an edge (source, target, argument, what it carries), its role: parameter, data, a state."""
     named: dict[int, str | None] = {}
     for n in drafts.values():  # a state that was cut off is still that state
         named[n.id] = named[n.parents[0]] if n.op == "detach" and n.name is None else n.name
