@@ -300,4 +300,4 @@ def test_pieces_of_a_stack_are_read_from_their_own_step_folded_or_not(steps):
         ends = [(a, b) for a, b in ends if a.op == "concatenate" and b.op == "getitem"]
         assert ends
         assert all(a.step == b.step for a, b in ends)
-        assert {b.step for _, b in ends} == {n.step for n in view.nodes if n.op == "mul" and not n.scope[0] == "lstm"}
+        assert {b.step for _, b in ends} == {n.step for n in view.nodes if n.op == "mul" and n.scope[0] != "lstm"}
