@@ -359,12 +359,78 @@ def test_single_routes_ledgers_and_rows(tapes):
         ("loss -> weight_hh_l0 top 1 top 2", "'top' twice"),
         ("loss -> weight_hh_l0 at x", "like 0,2, not 'x'"),
         ("loss -> weight_hh_l9", "did you mean weight_hh_l0"),
+        ("LOS -> weight_hh_l0", "'LOS'; did you mean loss"),
+        ("loss -> weight_hh_l0 by", "'by' needs a value"),
+        ("loss -> weight_hh_l0 by gate forgot", "'forgot'; did you mean forget"),
+        ("h[0] -> h[2]", "highlight: h.0. does not depend on h.2."),
+        ("h[2] -> h[0] through h[1] avoiding h[1]", "no route is left to light"),
+        ("h[2] -> h[2]", "no route is left to light"),
         (3.5, "not float"),
     ],
 )
 def test_routes_that_cannot_be_lit(tapes, words, message):
     with pytest.raises(UsageError, match=message):
         render(tapes["lstm"], highlight=words)
+
+
+@pytest.mark.parametrize("words", ["h₂ -> h₀", "h2→h0", "h_2 -> h_0 top 1", "#{h[2]} -> #{h[0]}"])
+def test_names_are_spelt_as_pictures_or_keyboards_spell_them(tapes, words):
+    named = {n.name: n.id for n in tapes["rnn"].nodes}
+    words = re.sub(r"\{(.*?)\}", lambda found: str(named[found[1]]), words)
+    assert lit(tapes["rnn"], words) == lit(tapes["rnn"], "h[2] -> h[0]")
+
+
+def numbers_of(view):
+    return {t: float(words.partition(" ")[0].replace("−", "-")) for t, words in view.notes}
+
+
+def test_shares_are_signed_say_of_what_and_a_fold_has_those_of_its_steps():
+    tape = recorded("rnn", steps=16)
+    (w,) = (n for n in tape.nodes if n.name == "weight_hh_l0")
+    words = "loss -> weight_hh_l0 by time at 1,2"
+    whole = view_of(tape, show=(), highlight=words)
+    shares = numbers_of(whole)
+    assert min(shares.values()) < 0
+    assert sum(shares.values()) == pytest.approx(100, abs=1)
+    assert all(said.endswith(" % of ∂E/∂weight_hh_l0[1,2]") for _, said in whole.notes)
+    ledger = mg.explain.paths(tape.nodes[-1].tensor, w.tensor, by="time", tape=tape, top=0)
+    parts = {t: group.contribution[1, 2] / w.grad[1, 2] * 100 for t, group in ledger.groups.items()}
+    assert shares == pytest.approx(parts, abs=0.06)
+    folded = view_of(tape, show=(), highlight=words, fold_with=lambda view: fold(past_stacks(view), keep=(0, 15)))
+    assert numbers_of(folded) == pytest.approx(
+        {0: shares[0], 1: sum(v for t, v in shares.items() if 0 < t < 15), 15: shares[15]}, abs=1
+    )
+    assert "t = 1 … 14" in (made := render(folded).data)
+    assert f">{dict(folded.notes)[1]}<" in made
+    restricted = view_of(tape, show=(), highlight="loss -> weight_hh_l0 by time through h[3]")
+    assert sum(numbers_of(restricted).values()) == pytest.approx(100, abs=1)
+    assert all(said.endswith(" by these routes") for _, said in restricted.notes)
+
+
+def test_rows_of_the_time_ledger_say_the_norm_of_what_leaves_through_a_frame():
+    tape = recorded("lstm", steps=14)
+    named = {n.name: n for n in tape.nodes}
+    ledger = mg.explain.bptt([named["E[11]"].tensor], named["weight_hh_l0"].tensor, tape=tape)
+    (t,) = ledger.times
+    view = view_of(tape, show=(), highlight=(ledger, t), fold_with=fold)
+    ((_, wanted),) = [(n.step, n.span) for n in view.nodes if n.span]
+    term = np.sum([ledger.terms[t, k] for k in range(wanted[0], min(wanted[1], 11) + 1)], axis=0)
+    assert dict(view.notes)[wanted[0]] == f"‖∂‖ {np.linalg.norm(term):.3g}"
+
+
+def test_captions_of_folded_steps_go_with_them():
+    view = view_of(recorded("rnn", steps=9), notes={t: f"note {t}" for t in range(9)}, fold_with=fold)
+    assert [t for t, _ in view.notes] == [0, 1, 2, 7, 8]
+
+
+def test_a_route_inside_of_a_fold_lights_the_fold(tapes):
+    view = view_of(tapes["rnn"], show=(), highlight="h[2] -> h[1]", fold_with=lambda view: fold(view, "layer"))
+    assert [n.lit for n in view.nodes if n.kind == "fold" and n.tap is None] == [True]
+    assert not any(e.lit for e in view.edges)
+    assert View.from_json(view.to_json()) == view
+    assert re.search(r'<g class="n fold [^"]* route"', render(view).data)
+    assert render(view, format="dot").data.count("penwidth=3") == 1
+    assert render(view, format="mermaid").data.count("stroke-width:4px") == 1
 
 
 def test_a_fold_is_lit_by_what_it_stands_for(tapes):

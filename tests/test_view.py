@@ -212,7 +212,8 @@ def test_folding_again_and_keeping():
     layers = fold(view_of(tapes.lstm(3)), "layer")
     assert [n.scope for n in layers.nodes if n.kind == "fold"] == [("lstm", "layer 0")]
     own = fold(view, lambda n: "all" if n.op == "affine" else None)
-    assert [n.count for n in own.nodes if n.kind == "fold"] == [27]
+    assert [(n.count, n.label) for n in own.nodes if n.kind == "fold"] == [(27, "all")]
+    assert fold(view, lambda n: str(n.id)) == view
     with pytest.raises(UsageError, match="'size'"):
         fold(view, "size")
 

@@ -59,6 +59,8 @@ NUMBERS_KEPT = 64
 
 _MULTILINEAR = ("affine", "einsum", "matmul")
 
+_LOWERED = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉−", "-0123456789-")
+
 Index = tuple[int, ...]
 T = TypeVar("T")
 
@@ -189,7 +191,9 @@ class Between:
         place = re.fullmatch(r".*#(\d+)", name)
         if place and self.tape is not None and int(place[1]) < len(self.tape.nodes):
             return self.tape.nodes[int(place[1])]
-        found = self._named.get(name, [])
+        found = self._named.get(name) or [
+            node for other, nodes in self._named.items() if _spelt(other) == _spelt(name) for node in nodes
+        ]
         if len(found) == 1:
             return found[0]
         if found:
@@ -307,6 +311,11 @@ class Between:
         return [
             np.zeros(t.shape, str(t.dtype)) if g is None else as_array(g) for g, t in zip(found, targets, strict=True)
         ]
+
+
+def _spelt(name: str) -> str:
+    """Return a name without the signs that set its index apart: h[3] is h₃ in pictures, and h3 or h_3 to who types."""
+    return re.sub(r"[][_ ]", "", name.translate(_LOWERED))
 
 
 def _under(root: Any) -> list[Any]:

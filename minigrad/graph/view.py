@@ -28,7 +28,7 @@ from minigrad.backend import host, is_array
 from minigrad.errors import UsageError
 from minigrad.formula import to_latex
 from minigrad.graph.carried import carried, gain
-from minigrad.graph.highlight import lit_edges
+from minigrad.graph.highlight import Said, lit_edges
 from minigrad.graph.immediate import immediate, set_short
 from minigrad.graph.loops import Kind, steps_of_loops
 from minigrad.graph.paths import unwatched
@@ -83,7 +83,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class ViewNode:
-    """One operation, leaf or fold; `time` is the step it was recorded in, `step` the one it is drawn in."""
+    """One operation, leaf or fold; `time` is the step it was recorded in, `step` the one it is drawn in.
+
+    Of a fold, `members` says which nodes of the tape it stands for (first and last of each run), `span` which steps if
+    they are several, and `lit` whether an edge inside of it lies on a route that was asked for.
+    """
 
     id: int
     op: str
@@ -105,6 +109,7 @@ class ViewNode:
     grad: Summary | None = None
     members: tuple[tuple[int, int], ...] = ()
     span: tuple[int, int] | None = None
+    lit: bool = False
 
     @property
     def key(self) -> str:
@@ -282,13 +287,16 @@ def view_of(
         view = once(view)
     if notes:
         view = replace(view, notes=tuple(sorted((int(t), str(words)) for t, words in notes.items())))
+    said: Said | None = None
     if highlight is not None:
         announced = any(n.time is not None for n in view.nodes)
         steps = {} if announced else {n.id: n.step for n in view.nodes if n.kind == "op" and n.step is not None}
         keys, said = lit_edges(tape, highlight, steps)
-        view = light(view, keys, said)
+        view = light(view, keys)
     if fold_with is not None:
         view = fold_with(view)
+    if said is not None:
+        view = _with_words(view, said)
     if "value" in show or "grad" in show:
         view = replace(view, nodes=tuple(_summarised(n, recorded, position, show) for n in view.nodes))
     if contributions or {"local", "gain", "flow"}.intersection(show):
@@ -572,14 +580,25 @@ def parameter_letter(name: str | None) -> str:
     return text if text and "_" not in text else "W"
 
 
-def light(view: View, keys: Iterable[Key], said: Mapping[int, str] | None = None) -> View:
-    """Return the view with the edges lit that stand for these edges of the tape, and words in the frames of steps."""
+def light(view: View, keys: Iterable[Key]) -> View:
+    """Return the view with the edges lit that stand for these edges of the tape."""
     wanted = frozenset(keys)
-    edges = tuple(replace(e, lit=True) if wanted.intersection(e.keys) else e for e in view.edges)
-    old = dict(view.notes)
-    for t, words in (said or {}).items():
-        old[t] = f"{old[t]}   {words}" if t in old else words
-    return replace(view, edges=edges, notes=tuple(sorted(old.items())))
+    return replace(view, edges=tuple(replace(e, lit=True) if wanted.intersection(e.keys) else e for e in view.edges))
+
+
+def _with_words(view: View, said: Said) -> View:
+    """Write into the frame of each step, or of all steps that a fold stands for, what is to be said of them."""
+    frames = {t: range(t, t + 1) for t in view.steps}
+    for n in view.nodes:
+        if n.step is not None and n.span is not None:
+            frames[n.step] = range(n.span[0], n.span[1] + 1)
+    if len(frames) == 1 and len(next(iter(frames.values()))) > 1:
+        return view  # all steps in one frame have nothing to be told apart by
+    notes = dict(view.notes)
+    for t, steps in frames.items():
+        if words := said(steps):
+            notes[t] = f"{notes[t]}   {words}" if t in notes else words
+    return replace(view, notes=tuple(sorted(notes.items())))
 
 
 def checked_show(show: Iterable[str]) -> tuple[str, ...]:
@@ -600,7 +619,8 @@ def fold(
         view: what to fold; it stays as it is.
         by: ``"time"`` folds the steps that are not in `keep` (neighbouring ones into one node), ``"cell"`` each
             layer of each step, ``"layer"`` what was recorded in one layer, ``"gate"`` each gate of each step, and a
-            function what it gives one name.
+            function what it gives one name, which the fold then has. A single node stays as it is. What is left and
+            entered again makes a loop: the order of nodes is then that of their first members.
         keep: with ``"time"`` the steps to leave as they are (the first three and the last two if not given);
             otherwise the node ids to leave as they are.
 
@@ -615,7 +635,9 @@ def fold(
         name = by if callable(by) else _NAMED_FOLDS[by]
         kept = frozenset(keep or ())
         group = {n.id: key for n in view.nodes if n.id not in kept and (key := name(n)) is not None}
-        if by == "layer":
+        sizes = Counter(group.values())
+        group = {i: key for i, key in group.items() if sizes[key] > 1}
+        if by != "gate":  # a gate is called by what it is
             return _quotient(view, group, {key: key.replace("/", " ") for key in group.values()})
     else:
         raise UsageError(f"cannot fold by {by!r}: choose {', '.join(FOLDS)} or a function of a node")
@@ -1070,7 +1092,8 @@ def _layer_of(node: ViewNode) -> str | None:
     for i, part in enumerate(node.scope):
         if re.match(r"layer \d+", part):
             return "/".join(node.scope[: i + 1])
-    return None
+    # one layer alone has no number
+    return "/".join(_before_step(node.scope)) or None
 
 
 def _gate_of(node: ViewNode) -> str | None:
@@ -1111,10 +1134,13 @@ def _quotient(
         elif members[key][0] is n:
             nodes.append(_folded(_fold_id(n), members[key], (label or {}).get(key)))
     edges: list[ViewEdge] = []
+    inside: set[int] = set()
     bundle: dict[tuple[int, int, str | None], list[ViewEdge]] = {}
     for e in view.edges:
         source, target = stands_for.get(e.source, e.source), stands_for.get(e.target, e.target)
         if source == target and not loops(e):
+            if e.lit:
+                inside.add(source)
             continue
         word = carries(e)
         if target >= 0:
@@ -1138,7 +1164,10 @@ def _quotient(
                 lit=any(part.lit for part in parts),
             )
             arguments[e.target] += 1
-    return replace(view, nodes=tuple(nodes), edges=tuple(_together(edges)))
+    whole = tuple(replace(n, lit=True) if n.id in inside else n for n in nodes)
+    spans = [n.span for n in nodes if n.span]
+    notes = tuple((t, words) for t, words in view.notes if not any(first <= t <= last for first, last in spans))
+    return replace(view, nodes=whole, edges=tuple(_together(edges)), notes=notes)
 
 
 def _together(edges: list[ViewEdge]) -> Iterator[ViewEdge]:
@@ -1196,6 +1225,7 @@ def _folded(id: int, members: list[ViewNode], label: str | None = None) -> ViewN
         gate=gate,
         shape=shape,
         requires_grad=any(n.requires_grad for n in members),
+        lit=any(n.lit for n in members),
         members=tuple((a, b) for a, b in runs),
         span=(steps[0], steps[-1]) if len(steps) > 1 else None,
     )

@@ -53,12 +53,12 @@ def to_dot(
         f'  edge [fontname="DejaVu Sans", fontsize=8, arrowsize=0.6, color={quote(colours.line)}, '
         f"fontcolor={quote(colours.soft)}]",
     ]
-    steps = view.steps
+    steps, notes = view.steps, dict(view.notes)
     lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in view.nodes if n.step is None]
     for t in steps:
         inside = [n for n in view.nodes if n.step == t]
         lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
-        lines.append(f"    label={quote(step_title(inside))}; labeljust=l;")
+        lines.append(f"    label={quote(step_title(inside, notes.get(t)))}; labeljust=l;")
         lines.append(f"    color={quote(colours.frame_line)}; bgcolor={quote(colours.frame)};")
         lines += ["    " + _node(n, label[n.id][0], view.show, colours) for n in inside]
         lines.append("  }")
@@ -102,6 +102,8 @@ def _node(node: ViewNode, label: str, show: tuple[str, ...], colours: Theme) -> 
         attributes.append('shape=note, style="filled"')
     if style == "loss":
         attributes.append("peripheries=2")
+    if node.lit:
+        attributes.append(f"color={quote(colours.lit)}, penwidth=3")
     return f"{_name(node.key)} [{', '.join(attributes)}];"
 
 

@@ -168,10 +168,11 @@ def node_lines(node: ViewNode, label: str, show: Sequence[str]) -> list[str]:
     return lines
 
 
-def step_title(inside: Sequence[ViewNode]) -> str:
+def step_title(inside: Sequence[ViewNode], note: str | None = None) -> str:
     """Return the title of a frame around nodes of one step: ``t = 3``, or the steps that a fold stands for."""
     span = next((n.span for n in inside if n.span), None)
-    return f"t = {span[0]} … {span[1]}" if span else f"t = {inside[0].step}"
+    title = f"t = {span[0]} … {span[1]}" if span else f"t = {inside[0].step}"
+    return f"{title}   {note}" if note else title
 
 
 def node_title(node: ViewNode, label: str) -> str:

@@ -542,9 +542,7 @@ class _Builder:
         return 3.0
 
     def _note_text(self, column: _Column) -> str:
-        """What else stands in a frame's headline; a fold of steps has no note of its own."""
-        if any(self.nodes[i].span for i in column.ids):
-            return ""
+        """What else stands in a frame's headline."""
         text = self.notes.get(column.time, "") if column.time is not None else ""
         return text if len(text) <= _LONGEST_NOTE else text[: _LONGEST_NOTE - 1] + "…"
 
@@ -1253,9 +1251,9 @@ def _topological(ids: list[int], edges: Sequence[ViewEdge], into: dict[int, list
     heapq.heapify(ready)
     done: list[int] = []
     taken: set[int] = set()
-    for i in (None, *ids):
-        if i is not None and i not in taken:
-            heapq.heappush(ready, place[i])
+    for first in (None, *ids):
+        if first is not None and first not in taken:
+            heapq.heappush(ready, place[first])
         while ready:
             k = heapq.heappop(ready)
             if ids[k] in taken:

@@ -60,15 +60,17 @@ def to_mermaid(
     lines += [f"  accTitle: {_plain(title or 'Computation graph')}"]
     lines += [f"  accDescr: {_plain(description)}"] if description else []
     lines += [f"  {_node(n, name, label[n.id], view.show)}" for n in view.nodes if n.step is None]
+    notes = dict(view.notes)
     for t in view.steps:
         inside = [n for n in view.nodes if n.step == t]
-        lines.append(f'  subgraph {_step(t)}["{step_title(inside)}"]')
+        lines.append(f'  subgraph {_step(t)}["{escape(step_title(inside, notes.get(t)))}"]')
         lines += [f"    {_node(n, name, label[n.id], view.show)}" for n in inside]
         lines.append("  end")
     lines += [f"  {_edge(e, name, view.show)}" for e in view.edges]
     back = way_back(view) if backward else []
     lines += [f"  {name[e.target]} -.-> {name[e.source]}" for e in back]
     lines += _styles(view, colours, flow)
+    lines += [f"  style {name[n.id]} stroke:{colours.lit},stroke-width:4px" for n in view.nodes if n.lit]
     if back:
         numbers = range(len(view.edges), len(view.edges) + len(back))
         lines.append(f"  linkStyle {','.join(map(str, numbers))} stroke:{colours.backward},stroke-width:1.5px")

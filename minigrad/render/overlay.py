@@ -36,8 +36,8 @@ def overlay(scene: Scene, view: View, *, backward: bool = False, flow: str | Non
         _show_flow(scene, edges, flow)
     if backward:
         scene.wires += _way_back(scene.wires, keys, view)
-    if any(e.lit for e in view.edges):
-        _light(scene, edges, keys)
+    if any(e.lit for e in view.edges) or any(n.lit for n in view.nodes):
+        _light(scene, edges, keys, {f"n-{n.key}" for n in view.nodes if n.lit})
 
 
 def _show_flow(scene: Scene, edges: Mapping[str, ViewEdge], how: str) -> None:
@@ -127,9 +127,9 @@ def beside(points: Sequence[Point], by: float, square: bool = True) -> list[Poin
     return moved
 
 
-def _light(scene: Scene, edges: Mapping[str, ViewEdge], keys: Mapping[int, str]) -> None:
+def _light(scene: Scene, edges: Mapping[str, ViewEdge], keys: Mapping[int, str], passed: set[str]) -> None:
     lit = {key for key, e in edges.items() if e.lit}
-    ends = {f"n-{keys[i]}" for e in edges.values() if e.lit for i in (e.source, e.target)}
+    ends = passed | {f"n-{keys[i]}" for e in edges.values() if e.lit for i in (e.source, e.target)}
 
     def wire(w: Wire) -> Wire:
         if w.key.removeprefix("back-") not in lit:
