@@ -68,6 +68,7 @@ class Formulas:
         local: operand -> ∂⁺ of an element-wise operation, else what the operand receives of the slot ``g``.
         elementwise: which of the two.
         variadic: the one operand's slot stands for all of them.
+        composed: whether it is several operations in one, which ledgers open.
         doc: one line.
     """
 
@@ -75,6 +76,7 @@ class Formulas:
     local: Mapping[str, str]
     elementwise: bool
     variadic: bool
+    composed: bool
     doc: str
 
 
@@ -246,7 +248,8 @@ class _Walker:
                 source, part = n.inputs[k], contributions[n.id, k]
                 if source.id not in gradients:
                     continue  # recorded before the tape began to watch
-                sums[source.id] = sums[source.id] + part
+                with np.errstate(invalid="ignore"):  # infinities of both signs
+                    sums[source.id] = sums[source.id] + part
                 sizes[source.id] += float(np.linalg.norm(part))
                 local = locals_.get(k)
                 entries += len(local.values) if local else 0
@@ -380,6 +383,7 @@ def _formulas(record: Any) -> Formulas:
         {name: rule for name, rule in rules.items() if rule is not None},
         getattr(record, "kind", "") == "elementwise",
         bool(getattr(record, "variadic", False)),
+        getattr(record, "twin", None) is not None,
         getattr(record, "doc", ""),
     )
 

@@ -176,7 +176,7 @@ function welcome() {
     ["press ?", "for all keys"],
   ];
   panel.node.replaceChildren(...[make("h2", "Walk the chain rule"), summary(), objective(),
-    make("div", [begin("forward", "▶ play forward"), backward.length ? begin("backward", "◀ play backward") : null], { class: "begin" }),
+    make("div", [forward.length ? begin("forward", "▶ play forward") : null, backward.length ? begin("backward", "◀ play backward") : null], { class: "begin" }),
     make("p", "Forward lights each operation and shows its equation in symbols and in numbers. Backward lets the gradient arrive on every edge and adds up what comes together.", { class: "soft" }),
     make("dl", lines.filter(Boolean).map(([key, what]) => [make("dt", key), make("dd", what)])),
     ...(walk?.notes ?? []).map((text) => make("p", text, { class: "soft noted" })),
@@ -293,7 +293,9 @@ function showRoutes(a, b) {
     panel.routes.replaceChildren(make("h2", "no route"), make("p", why));
     light(null);
   } else {
-    panel.routes.replaceChildren(...ledgerOf(routes, "lead from the one to the other."));
+    const whole = [...new Set(routes.nodes.filter((n) => n !== wrt && formulaOf(n)?.composed).map((n) => n.op))];
+    panel.routes.replaceChildren(...ledgerOf(routes, "lead from the one to the other."),
+      ...(whole.length ? [make("p", `${whole.join(" and ")} counts as one operation here; minigrad.explain.paths opens it and counts the routes inside.`, { class: "soft" })] : []));
     light(routes);
     revealAll(routes.nodes);
   }

@@ -155,17 +155,31 @@ function stepFocus(by) {
   next.focus();
 }
 
-// Numbers in the middle of edges: [[edge, text], …]
+// Numbers beside edges: [[edge, text, shorter text], …], where they cover neither a node nor each other, if there is such a place.
 let badges = null;
+// Points every few pixels of an edge, which numbers of other edges should not cover.
+function pointsOf(e) {
+  const length = e.mark.getTotalLength(), count = Math.min(Math.ceil(length / 8), 60);
+  return Array.from({ length: count }, (_, k) => e.mark.getPointAtLength((length * (k + 0.5)) / count));
+}
+const PLACES = [0.5, 0.38, 0.62, 0.26, 0.74]; // along an edge
 function note(list) {
   badges?.remove();
   badges = drawn("g", { class: "badges", "aria-hidden": "true" });
-  for (const [edge, text] of list) {
+  const taken = list.length ? [...boxes].filter(([n]) => !n.mark.classList.contains("away")).map(([, b]) => ({ x: across(b.x + b.width / 2) - b.width / 2, y: b.y, w: b.width, h: b.height })) : [];
+  for (const [edge, ...texts] of list) {
     const path = edge.mark;
     if (!path || path.classList.contains("away")) continue;
-    const length = path.getTotalLength(), middle = path.getPointAtLength(length / 2);
-    const beside = length < 60; // there is no room on a short edge
-    badges.append(drawn("text", { x: (middle.x + (beside ? 9 : 0)).toFixed(1), y: (middle.y + 4).toFixed(1), class: beside ? "beside" : "" }, text));
+    const length = path.getTotalLength(), points = PLACES.map((part) => path.getPointAtLength(length * part));
+    const tried = texts.flatMap((text) => {
+      const w = 7.2 * text.length, at = (left) => points.map(({ x, y }) => ({ text, x: x + left, y: y - 7, w, h: 14 }));
+      return [...(length < 60 ? [] : at(-w / 2)), ...at(9), ...at(-9 - w)]; // there is no room on a short edge
+    });
+    const others = list.filter(([e]) => e !== edge && e.mark).flatMap(([e]) => pointsOf(e));
+    const free = (a) => !others.some((p) => p.x > a.x - 4 && p.x < a.x + a.w + 4 && p.y > a.y && p.y < a.y + a.h) && !taken.some((b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h);
+    const place = tried.find(free) ?? tried[0];
+    taken.push(place);
+    badges.append(drawn("text", { x: (place.x + place.w / 2).toFixed(1), y: (place.y + 11).toFixed(1) }, place.text));
   }
   svg.append(badges);
 }

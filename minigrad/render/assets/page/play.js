@@ -76,18 +76,18 @@ function paint() {
     const flows = n.out.filter((e) => e.flows);
     mark("done", [...[...seen].map(standIn), ...edges.filter((e) => e.flows && seen.has(e.from)).map((e) => e.mark)]);
     mark("arrives", flows.map((e) => e.mark));
-    note(flows.length > 12 ? [] : flows.filter((e) => e.contribution).map((e) => [e, badge(e)]));
+    note(flows.length > 12 ? [] : flows.filter((e) => e.contribution).map((e) => [e, ...badge(e)]));
   }
   mark("now", [standIn(n)]);
 }
 
 // What an edge brings: where all is scalar, ∂E/∂y · ∂⁺y/∂x and the product; of arrays the norm.
 function badge(e) {
-  if (e.contribution.length > 1) return "‖·‖ " + figure(norm(e.contribution), 3);
+  if (e.contribution.length > 1) return ["‖·‖ " + figure(norm(e.contribution), 3)];
   const brings = figure(e.contribution[0], 3);
-  if (e.to.size > 1 || !e.local || e.local.values.length > 1 || !e.to.gradient) return brings;
+  if (e.to.size > 1 || !e.local || e.local.values.length > 1 || !e.to.gradient) return [brings];
   const local = e.local.values.length ? e.local.values[0] : 0, factor = figure(local, 3);
-  return `${figure(e.to.gradient[0], 3)} · ${local < 0 ? `(${factor})` : factor} = ${brings}`;
+  return [`${figure(e.to.gradient[0], 3)} · ${local < 0 ? `(${factor})` : factor} = ${brings}`, brings];
 }
 
 function pause() {
