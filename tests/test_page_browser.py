@@ -784,7 +784,8 @@ def test_help_tells_the_keys(opened):
 def test_each_control_has_a_name_and_each_step_is_said(opened):
     tape = small()
     page = opened(tape)
-    unnamed = page.js("""const name = (e) => e.getAttribute("aria-label") || e.closest("label")?.innerText || e.innerText || "";
+    unnamed = page.js("""const label = (e) => e.getAttribute("aria-label") || e.closest("label")?.innerText;
+    const name = (e) => label(e) || e.innerText || "";
     return [...document.querySelectorAll("button, select, input, [role=button]")].filter((e) => !name(e).trim())
       .map((e) => e.outerHTML)""")
     assert unnamed == []
