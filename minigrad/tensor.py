@@ -237,10 +237,8 @@ class Tensor(TensorBase):
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array that shares the tensor's memory.
 
-        The array of a tensor that requires a gradient, a leaf or a result, is read-only, because backward may need it:
-        copy it to change it, or change the tensor (``copy_``, ``w[0] = …``) inside `no_grad`, which graphs notice.
-        A write to the array of any other tensor, ``.detach()`` included, changes the tensor too, and no graph that
-        saved it can notice; neither can it where an array was shared by :func:`from_numpy`.
+        The array of a recorded result is read-only, because backward may need it; copy it to change it. A write to the
+        array of any other tensor cannot be noticed by graphs that saved it: prefer the tensor's in-place methods.
 
         Raises:
             DeviceError: the tensor lives on a GPU; copy it with ``.cpu()`` first.
@@ -248,7 +246,7 @@ class Tensor(TensorBase):
         data = _core.data_of(self)
         if type(data) is not np.ndarray:
             raise DeviceError(f'this tensor lives on {self.device}: copy it with .cpu() (or .to("cpu")) first')
-        if self.requires_grad:
+        if self.requires_grad and not self.is_leaf:
             data = data.view()
             data.flags.writeable = False
         return data

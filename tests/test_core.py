@@ -771,7 +771,7 @@ def test_operators_update_in_place_where_nothing_is_recorded():
         w *= 2.0
     assert w is same
     assert w.requires_grad
-    assert np.shares_memory(w.numpy(), array)
+    assert w.numpy() is array
     np.testing.assert_allclose(array, 2 * (kept - 0.5))
     with pytest.raises(GraphError, match="in place"):
         w += 1.0
@@ -783,18 +783,13 @@ def test_operators_update_in_place_where_nothing_is_recorded():
     assert total.requires_grad
 
 
-def test_arrays_that_backward_may_need_are_read_only():
+def test_arrays_of_recorded_results_are_read_only():
     x = leaf(3)
     y = mg.exp(x)
-    for t in (x, y):
-        for recording in (True, False):
-            with mg.set_grad_enabled(recording), pytest.raises(ValueError, match="read-only"):
-                t.numpy()[0] = 5.0
+    with pytest.raises(ValueError, match="read-only"):
+        y.numpy()[0] = 5.0
     x.detach().numpy()[0] = 1.0
     assert x.numpy()[0] == 1.0
-    plain = mg.zeros(3)
-    plain.numpy()[1] = 2.0
-    assert plain.tolist() == [0.0, 2.0, 0.0]
 
 
 def test_functional_sweeps_leave_kept_gradients_alone():
