@@ -218,6 +218,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--step", metavar="T", type=int, help="the step of a chart of one step (default: the middle)")
     group.add_argument("--layer", metavar="N", help="the layer of that step (default: 0)")
     group.add_argument("--direction", metavar="WAY", help="forward (default) or reverse, where there are both")
+    group.add_argument("--call", metavar="N", type=int, help="which call of a layer that is called again (default: 1)")
     group.add_argument("--theme", metavar="THEME", default="light", help="light (default), dark or print")
     group.add_argument("--engine", metavar="ENGINE", help="own (default), graphviz-pure or dot")
     group.add_argument("--title", metavar="TEXT", help="the line above the picture")
@@ -267,6 +268,7 @@ _ASKED = (
     "step",
     "layer",
     "direction",
+    "call",
 )
 _ENDINGS = {None: "svg", "mermaid": "mmd", "text": "txt", "ascii": "txt"}
 

@@ -251,6 +251,214 @@ def test_what_comes_back_adds_up_to_the_gradient(name):
         ]  # fmt: skip
 
 
+# --- the numbers by hand ------------------------------------------------------------------------------------
+# Nothing below knows the engine: the equations of a cell, and its gradient through time, term by term.
+
+
+def sigma(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def rows_of(weights, letters):
+    return dict(zip(letters, np.split(weights.astype("d"), len(letters)), strict=True))
+
+
+def lstm_by_hand(state, xs, variant, keep=0.0):
+    """Return for each step what stands on the wires of an LSTM with diagonal peepholes, E the sum of y³.
+
+    `keep` is the share of the old cell that zoneout's mean keeps; its state c is then handed on, and n the new cell.
+    """
+    letters = {"CIFG": "igo", "NFG": "igo", "V": "ifgo"}[variant]
+    W, R = rows_of(state["weight_ih_l0"], letters), rows_of(state["weight_hh_l0"], letters)
+    b = rows_of(state["bias_ih_l0"] + state["bias_hh_l0"], letters)
+    p = rows_of(state["weight_ph_l0"], letters.replace("g", ""))
+    h = c = np.zeros(len(b["g"]))
+    steps = []
+    for x in xs:
+        s = {"x": x, "h-": h, "c-": c}
+        for k in letters.replace("o", ""):
+            s[f"{k} sum"] = W[k] @ x + R[k] @ h + b[k] + (p[k] * c if k in p else 0)
+            s[k] = np.tanh(s["g sum"]) if k == "g" else sigma(s[f"{k} sum"])
+        f = s["f"] = {"CIFG": 1 - s["i"], "NFG": np.ones_like(c)}.get(variant, s.get("f"))
+        s["n"] = f * c + s["i"] * s["g"]
+        s["o sum"] = W["o"] @ x + R["o"] @ h + b["o"] + p["o"] * s["n"]
+        s["o"] = sigma(s["o sum"])
+        s["tanh"] = np.tanh(s["n"])
+        h, c = s["o"] * s["tanh"], keep * s["c-"] + (1 - keep) * s["n"]
+        steps.append(s | {"h": h, "c": c})
+    none = dict.fromkeys([f"d{k} sum" for k in "ifgo"] + ["dn", "dc", "f"], np.zeros_like(c))
+    for s, after in reversed(list(zip(steps, [*steps[1:], none], strict=True))):
+        s["to h"] = {k: R[k].T @ after[f"d{k} sum"] for k in letters} | {"loss": 3 * s["h"] ** 2}
+        s["dh"] = sum(s["to h"].values())
+        s["do"], s["dtanh"] = s["dh"] * s["tanh"], s["dh"] * s["o"]
+        s["do sum"] = s["do"] * s["o"] * (1 - s["o"])
+        s["to c"] = {k: p[k] * after[f"d{k} sum"] for k in letters if k in "if"}
+        s["to c"] |= {"c": after["dn"] * after["f"], "keep": keep * after["dc"]}
+        s["dc"] = sum(s["to c"].values())
+        s["to n"] = {"o": p["o"] * s["do sum"], "tanh": s["dtanh"] * (1 - s["tanh"] ** 2), "c": (1 - keep) * s["dc"]}
+        s["dn"] = sum(s["to n"].values())
+        s["df"], s["di"], s["dg"] = s["dn"] * s["c-"], s["dn"] * s["g"], s["dn"] * s["i"]
+        whole = s["di"] - s["df"] if variant == "CIFG" else s["di"]
+        s["di sum"], s["dg sum"] = whole * s["i"] * (1 - s["i"]), s["dg"] * (1 - s["g"] ** 2)
+        s["df sum"] = s["df"] * s["f"] * (1 - s["f"])
+        s |= {f"U {k}": R[k].T @ s[f"d{k} sum"] for k in letters}
+        s |= {f"p {k}": p[k] * s[f"d{k} sum"] for k in p}
+    return steps
+
+
+def gru_by_hand(state, xs, after):
+    """Return for each step what stands on the wires of a GRU, E the sum of y³."""
+    W, R = rows_of(state["weight_ih_l0"], "rzn"), rows_of(state["weight_hh_l0"], "rzn")
+    b, e = rows_of(state["bias_ih_l0"], "rzn"), rows_of(state["bias_hh_l0"], "rzn")
+    h = np.zeros(len(b["n"]))
+    steps = []
+    for x in xs:
+        s = {"x": x, "h-": h}
+        for k in "rz":
+            s[f"{k} sum"] = W[k] @ x + b[k] + R[k] @ h + e[k]
+            s[k] = sigma(s[f"{k} sum"])
+        s["u"] = R["n"] @ h + e["n"] if after else h
+        s["rh"] = s["r"] * s["u"]
+        s["n sum"] = W["n"] @ x + b["n"] + (s["rh"] if after else R["n"] @ s["rh"] + e["n"])
+        s["n"] = np.tanh(s["n sum"])
+        h = (1 - s["z"]) * s["n"] + s["z"] * h
+        steps.append(s | {"h": h})
+    none = {"dh": 0 * h, "z": 0 * h, "U r": 0 * h, "U z": 0 * h, "U n": 0 * h}
+    for s, later in reversed(list(zip(steps, [*steps[1:], none], strict=True))):
+        s["to h"] = {"r": later["U r"], "z": later["U z"], "n": later["U n"], "h": later["dh"] * later["z"]}
+        s["to h"]["loss"] = 3 * s["h"] ** 2
+        s["dh"] = sum(s["to h"].values())
+        s["dn"] = s["dh"] * (1 - s["z"])
+        s["dn sum"] = s["dn"] * (1 - s["n"] ** 2)
+        s["drh"] = s["dn sum"] if after else R["n"].T @ s["dn sum"]
+        s["dr"], s["du"] = s["drh"] * s["u"], s["drh"] * s["r"]
+        s["dz"] = s["dh"] * (s["h-"] - s["n"])
+        for k in "rz":
+            s[f"d{k} sum"] = s[f"d{k}"] * s[k] * (1 - s[k])
+            s[f"U {k}"] = R[k].T @ s[f"d{k} sum"]
+        s["U n"] = R["n"].T @ s["du"] if after else s["du"]
+    return steps
+
+
+def says(text, array):
+    """Whether a line of a chart is true of an array, to half a unit of the last digit that it shows."""
+    shown = re.findall(r"−?\d+(?:\.(\d+))?(?:e([−+]?\d+))?", text)
+    numbers = [float(k.replace("−", "-")) for k in re.findall(r"−?\d+(?:\.\d+)?(?:e[−+]?\d+)?", text)]
+    true = [np.linalg.norm(array)] if "‖" in text else list(np.reshape(array, -1))
+    units = [10.0 ** (int((e or "0").replace("−", "-")) - len(digits)) for digits, e in shown]
+    assert len(numbers) == len(true), text
+    return all(abs(a - b) <= 0.5001 * unit + 1e-12 for a, b, unit in zip(numbers, true, units, strict=True))
+
+
+def below(scene, symbol, style):
+    """Return the first line of a style that stands under a symbol, or to the right of what enters the block."""
+    places = [(w.x, w.y, scene.words[k + 1 :]) for k, w in enumerate(scene.words) if w.text == symbol]
+    places += [(b.box[0], b.y, [*b.words, *scene.words]) for b in scene.boxes if symbol in said(b.words)]
+    near = [w for x, y, words in places for w in words if w.style == style and abs(w.x - x) < 120 and abs(w.y - y) < 60]
+    return near[0].text
+
+
+def by_hand(kind, peepholes=None, **options):
+    """Return a tape of a layer in float64 with weights that are far from their first ones, and its steps by hand."""
+    mg.manual_seed(5)
+    rng = np.random.default_rng(7)
+    given = {} if kind is GRU else {"peepholes": peepholes}
+    layer = kind(3, 2, **given, **options)
+    layer.eval()
+    state = {k: rng.normal(size=v.shape) for k, v in layer.state_dict().items()}
+    layer.to("float64")
+    layer.load_state_dict(state)
+    xs = rng.normal(size=(4, 3))
+    with mg.Tape() as tape:
+        out = layer(mg.tensor(xs[:, None]))[0]
+        loss = (out * out * out).sum()
+    loss.backward()
+    if kind is GRU:
+        return tape, gru_by_hand(state, xs, options.get("reset_after", True))
+    return tape, lstm_by_hand(state, xs, options.get("variant", "V"), options.get("zoneout", (0, 0))[1])
+
+
+def check_ledger(scene, symbol, terms, total):
+    """Compare a sum, row by row; rows are as many as the terms that are not nothing by definition."""
+    start = next(k for k, w in enumerate(scene.words) if w.text == f"δ{symbol}" and w.size > 12)
+    figures = []
+    for words in scene.words[start + 2 :]:
+        if words.size > 12 or words.text.startswith("the sum"):
+            break
+        figures += [words.text] if words.style == "k" else []
+    figures = figures[: len(terms) + 1]
+    assert all(map(says, figures, [*terms, total])), (symbol, figures, terms, total)
+    shown = np.array([[float(v.replace("−", "-")) for v in f.split(", ")] for f in figures])
+    unit = 10.0 ** -len(figures[0].split(", ")[0].partition(".")[2])
+    assert np.all(abs(shown[:-1].sum(0) - shown[-1]) <= 0.5001 * unit * len(shown))
+
+
+@pytest.mark.parametrize("style", PLANS)
+@pytest.mark.parametrize("variant", ["V", "CIFG", "NFG", "zoneout"])
+def test_an_lstm_by_hand(variant, style):
+    options = {"zoneout": (0.0, 0.3)} if variant == "zoneout" else {"variant": variant}
+    tape, steps = by_hand(LSTM, "diagonal", **options)
+    for t in range(4):
+        s = steps[t]
+        view = view_of(tape, show=ALL, contributions=True)
+        scene = PLANS[style](read(view, *choose(view, step=t)), show=("value", "grad"), backward=True)
+        cell = "c̃ₜ" if variant == "zoneout" else "cₜ"
+        beside = {"iₜ ⊙ gₜ": ("n", "dn"), "gₜ": ("g", "dg"), "oₜ": ("o", "do"), f"tanh {cell}": ("tanh", "dtanh")}
+        if variant != "NFG":
+            beside |= {"fₜ": ("f", "df"), "fₜ ⊙ cₜ₋₁": ("n", "dn")}
+        s["iₜ ⊙ gₜ"], s["fₜ ⊙ cₜ₋₁"] = s["i"] * s["g"], s["f"] * s["c-"]
+        for symbol, (value, back) in beside.items():
+            assert says(below(scene, symbol, "v"), s.get(symbol, s[value])), symbol
+            if style == "circuit":
+                assert says(below(scene, symbol, "k"), s[back]), symbol
+        for k in "ifgo":
+            if k == "f" and variant in ("CIFG", "NFG"):
+                continue
+            box = next(b for b in scene.boxes if any(w.text.startswith((f"{k}̄ₜ", f"‖{k}̄ₜ")) for w in b.words))
+            value, back = box.words[-2:]
+            assert says(value.text, s[f"{k} sum"])
+            assert says(back.text, s[f"d{k} sum"])
+            for letter in ("U", "p") if t else ():  # nothing comes back to zeros
+                if (letter, k) != ("p", "g"):
+                    assert says(below(scene, f"{letter}_{k}", "k"), s[f"{letter} {k}"]), (letter, k)
+        for symbol, value in (("hₜ₋₁", "h-"), ("cₜ₋₁", "c-"), ("xₜ", "x")):
+            assert says(below(scene, symbol, "v"), s[value])
+        gates = [k for k in "ifgo" if k != "f" or variant in ("V", "zoneout")]
+        later = t < 3
+        check_ledger(scene, "hₜ", [s["to h"][k] for k in (*(gates if later else ()), "loss")], s["dh"])
+        own = [s["to n"]["o"], s["to n"]["tanh"]]
+        peeps = [s["to c"][k] for k in gates if k in "if"] + [s["to c"]["c"]] if later else []
+        if variant == "zoneout":
+            kept = [s["to n"]["c"]] if later else []
+            check_ledger(scene, "c̃ₜ", own + kept, s["dn"])
+            if later:
+                last = [s["to c"]["keep"]] if t < 2 else []  # the last state is read by nobody
+                check_ledger(scene, "cₜ", peeps + last, s["dc"])
+        else:
+            check_ledger(scene, "cₜ", own + peeps, s["dn"])
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_gru_by_hand(after):
+    tape, steps = by_hand(GRU, reset_after=after)
+    view = view_of(tape, show=ALL, contributions=True)
+    for t in range(4):
+        s = steps[t]
+        scene = to_circuit(read(view, *choose(view, step=t)), show=("value", "grad"), backward=True)
+        product = "rₜ ⊙ (U hₜ₋₁ + b)" if after else "rₜ ⊙ hₜ₋₁"
+        assert says(below(scene, product, "v"), s["rh"])
+        for k in "rzn":
+            assert says(below(scene, f"{k}ₜ", "v"), s[k])
+            box = next(b for b in scene.boxes if any(w.text.startswith((f"{k}̄ₜ", f"‖{k}̄ₜ")) for w in b.words))
+            assert says(box.words[-2].text, s[f"{k} sum"])
+            assert says(box.words[-1].text, s[f"d{k} sum"])
+        if t:
+            assert says(below(scene, "U_r", "k"), s["U r"])
+            assert says(below(scene, "U_z", "k"), s["U z"])
+        terms = [s["to h"][k] for k in ("r", "z", "n", "h", "loss")] if t < 3 else [s["to h"]["loss"]]
+        check_ledger(scene, "hₜ", terms, s["dh"])
+
+
 def test_sums_are_written_with_as_many_digits_as_their_total_needs():
     parts = [Summary(v, v, v, abs(v), (v,)) for v in (2.71, -2.7, 0.0123)]
     total = Summary(0.0223, 0.0223, 0.0223, 0.0223, (0.0223,))
@@ -323,11 +531,74 @@ def test_what_cannot_be_drawn_says_why():
     with pytest.raises(UsageError, match="takes no fold"):
         render(tape_of("rnn"), style="circuit", fold="time")
     cell, x = mg.nn.LSTMCell(3, 2), mg.ones(1, 3)
-    with mg.Tape() as tape, mg.scope("t=0"):
-        state = cell(x, (mg.zeros(1, 2), mg.zeros(1, 2)))
-        cell(x, state)
+    with mg.Tape() as tape:
+        state = mg.zeros(1, 2), mg.zeros(1, 2)
+        for t in range(2):
+            with mg.scope(f"t={t}"):
+                state = cell(x, cell(x, state))
     with pytest.raises(UsageError, match=r"2 steps of it share one scope; open mg\.scope"):
         render(tape, style="circuit")
+    lstm = mg.nn.LSTM(3, 2)
+    with mg.Tape(detail="cells") as tape:
+        lstm(mg.ones(2, 1, 3))
+    with pytest.raises(UsageError, match=r"one operation each, record it with mg\.Tape\(detail='ops'\)"):
+        render(tape, style="circuit")
+
+
+def test_a_layer_that_is_called_again():
+    mg.manual_seed(4)
+    lstm, x, state = mg.nn.LSTM(3, 2, peepholes="diagonal"), mg.randn(9, 1, 3), None
+    losses = []
+    with mg.Tape() as tape:
+        for start, end in ((0, 2), (2, 6), (6, 9)):
+            out, state = lstm(x[start:end], state)
+            losses.append((out * out).sum())
+            state = mg.nn.detach(state)
+        loss = sum(losses)
+    loss.backward()
+    nodes = {n.id: n for n in tape.nodes}
+    given = [n for n in tape.nodes if n.name == "h[2]"]
+    assert len(given) == 2  # of the second and the third call; the first has no step 2
+    for call, end in ((2, given[0]), (3, given[1])):
+        view = view_of(tape)
+        unit, time = choose(view, step=2, call=call)
+        assert (unit.calls, time) == (3, 2)
+        for seen in (view, excerpt(view, unit, time)):
+            block = read(seen, unit, time)
+            assert block.parts["oh"].out == end.id
+            assert nodes[block.parts["h-"].out].name == "h[1]"
+        made = render(tape, style="odyssey", step=2, call=call, backward=True)
+        assert f"call {call} of 3 · step t = 2" in made.data
+    assert "call 1 of 3 · step t = 1" in render(tape, style="circuit").data
+    with pytest.raises(UsageError, match="no call 4 of lstm/layer 0; it was called 3 times"):
+        render(tape, style="circuit", call=4)
+    with pytest.raises(UsageError, match="no step 2 of lstm/layer 0; there are steps 0 to 1"):
+        render(tape, style="circuit", step=2)
+
+
+@pytest.mark.parametrize("style", PLANS)
+def test_gradients_are_drawn_where_they_come_back(style):
+    """No arrow to what was detached, to the zeros before the first step, or from a step that nothing follows."""
+    mg.manual_seed(4)
+    cell, x = mg.nn.LSTMCell(3, 2, peepholes="diagonal"), mg.randn(4, 1, 3)
+    with mg.Tape() as tape:
+        state, loss = (mg.zeros(1, 2), mg.zeros(1, 2)), 0
+        for t in range(4):
+            with mg.scope(f"t={t}"):
+                state = cell(x[t], mg.nn.detach(state) if t == 2 else state)
+                loss = loss + (state[0] * state[0]).sum()
+    loss.backward()
+    view = view_of(tape, contributions=True)
+    marks, arrows = {}, {}
+    for t in range(4):
+        scene = PLANS[style](read(view, *choose(view, step=t)), show=("value",), backward=True)
+        marks[t] = sum(style == "cut" for *_, style in scene.dots)
+        arrows[t] = sum(wire.style == "backward" for wire in scene.wires)
+        assert flaws(scene) == []
+    assert marks == {0: 0, 1: 0, 2: 3, 3: 0}  # c, h and the legend
+    # four U, two peepholes, the forget gate's product; but on circuits also what leaves step 2 for step 3
+    assert arrows[3] - arrows[2] == 7 - (style == "circuit")
+    assert arrows[1] > arrows[0]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "print"])

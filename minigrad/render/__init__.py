@@ -90,7 +90,7 @@ class Style:
     shape: Callable[[View, Asked], View] = lambda view, _: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
     can: tuple[str, ...] = ()
-    """Of fold, page, highlight, backward, flow, step, layer and direction, what the style takes."""
+    """Of fold, page, highlight, backward, flow, step, layer, direction and call, what the style takes."""
     past_stacks: bool = False
     """Whether it draws what is read from a stack of all steps from where it came; the steps are side by side then."""
     whole: bool = False
@@ -117,7 +117,7 @@ def _chart(plan: Callable[..., Scene]) -> Style:
     return Style(draw, shape, can=("backward", "page", *_BLOCK), whole=True)
 
 
-_BLOCK = ("step", "layer", "direction")
+_BLOCK = ("step", "layer", "direction", "call")
 _OVERLAYS = ("highlight", "backward", "flow", "page")
 _STYLES: Mapping[str, Style] = {
     "graph": Style(_graph, can=("fold", *_OVERLAYS), past_stacks=True),
@@ -188,6 +188,7 @@ def render(
     step: int | None = None,
     layer: int | str | None = None,
     direction: str | None = None,
+    call: int | None = None,
     notes: Mapping[int, str] | None = None,
     scale: float = 1.0,
     losses: Iterable[Any] | None = None,
@@ -220,6 +221,7 @@ def render(
         step: the step that a chart of one block shows; the middle one if not given.
         layer: the layer of which it is, by its number or by words of its scope (``"decoder"``); 0 if not given.
         direction: ``"forward"`` (if not given) or ``"reverse"``.
+        call: of a layer that was called several times, which call; the first (1) if not given.
         notes: for steps, what is written into their frames.
         scale: pixels of a PNG for each pixel of the SVG.
         losses: for a page, the losses E_t whose sum is differentiated: what its walk backward starts from and the rows
@@ -230,7 +232,7 @@ def render(
         MissingExtraError: PNG, PDF or the chosen engine need a package that is not installed.
     """
     manner, kind, shown, arrange = _checked(
-        path, style, format, show, theme, engine, fold, highlight, backward, flow, page, step, layer, direction
+        path, style, format, show, theme, engine, fold, highlight, backward, flow, page, step, layer, direction, call
     )
     asked = Asked(shown, title, arrange, backward, flow)
 
@@ -253,7 +255,7 @@ def render(
             if number < rung:
                 continue
             if "step" in manner.can:
-                asked = replace(asked, block=choose(smaller, step, layer, direction))
+                asked = replace(asked, block=choose(smaller, step, layer, direction, call))
             view = manner.shape(smaller, asked)
             if kind == "mermaid":
                 back = len(way_back(view)) if backward else 0
@@ -357,13 +359,14 @@ def _checked(
     step: int | None,
     layer: int | str | None,
     direction: str | None,
+    call: int | None,
 ) -> tuple[Style, str, tuple[str, ...], Arrange | None]:
     """Return the style, the format, what to show and who orders the steps."""
     if style not in _STYLES:
         raise UsageError(f"unknown style {style!r}: choose from {', '.join(_STYLES)}")
     manner = _STYLES[style]
     asked = {"fold": fold, "highlight": highlight, "backward": backward, "flow": flow, "page": page}
-    asked |= {"step": step is not None, "layer": layer is not None, "direction": direction is not None}
+    asked |= {name: given is not None for name, given in zip(_BLOCK, (step, layer, direction, call), strict=True)}
     for option, given in asked.items():
         if given and option not in manner.can:
             able = [name for name, other in _STYLES.items() if option in other.can]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from minigrad.errors import UsageError
 from minigrad.graph.view import View, ViewEdge, ViewNode, gate_letter
@@ -26,13 +27,20 @@ _GATE_SCOPE = re.compile(r"\w+ (gate|input)$")
 
 @dataclass(frozen=True)
 class Unit:
-    """A recurrent unit on a tape: the scopes that lead to it, its kind, and the steps in which it was recorded."""
+    """A recurrent unit on a tape: the scopes that lead to it, its kind, and the steps in which it was recorded.
+
+    A layer that was called several times is several units: `call` counts them from 1, `calls` is how many there are,
+    and `spans` has, for each step, between which nodes it lies, the second included.
+    """
 
     path: tuple[str, ...]
     kind: str
     layer: int
     direction: str
     steps: tuple[int | None, ...]
+    call: int = 1
+    calls: int = 1
+    spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -119,20 +127,67 @@ def units(view: View) -> tuple[Unit, ...]:
         if path not in letters:
             steps[path] = times
     found: list[Unit] = []
+    numbers: dict[str, int] = {}
     for path, times in steps.items():
         known = letters.get(path, set())
         kind = "gru" if known & {"r", "z"} else "lstm" if known else "rnn"
         number = next((int(m[1]) for part in reversed(path) if (m := _LAYER.match(part))), None)
         direction = "reverse" if "reverse" in path else "forward"
         if number is None:
-            number = sum(u.direction == direction for u in found)
-        order = sorted(times, key=lambda t: -1 if t is None else t)
-        found.append(Unit(path, kind, number, direction, tuple(order)))
+            number = numbers.get(direction, 0)
+        numbers[direction] = numbers.get(direction, 0) + 1
+        calls = _calls(view, path, times)
+        if len(calls) < 2:
+            order = sorted(times, key=lambda t: -1 if t is None else t)
+            found.append(Unit(path, kind, number, direction, tuple(order)))
+            continue
+        for call, ends in enumerate(calls, 1):
+            # a step of this call begins after the same step of the one before
+            spans = {t: (max((c[t] for c in calls[: call - 1] if t in c), default=-1), i) for t, i in ends.items()}
+            order = sorted(ends, key=lambda t: -1 if t is None else t)
+            inside = tuple(spans[t] for t in order)
+            found.append(Unit(path, kind, number, direction, tuple(order), call, len(calls), inside))
     return tuple(found)
 
 
+def _calls(view: View, path: tuple[str, ...], steps: Collection[int | None]) -> list[dict[int | None, int]]:
+    """Return for each call of a unit its steps, and the last node of each.
+
+    A call is over when a step comes again. Steps that come twice in a row, among others, are no calls but several cells
+    in one scope, which nothing tells apart.
+    """
+    ends: list[ViewNode] = []
+    for n in view.nodes:
+        if n.kind == "op" and n.gate is None and n.step in steps and _is_final(n) and leads(n.scope, path):
+            if ends and ends[-1].step == n.step and (ends[-1].name or "")[:1] != (n.name or "")[:1]:
+                ends[-1] = n
+            else:
+                ends.append(n)
+    if len({n.step for n in ends}) > 1 and any(a.step == b.step for a, b in pairwise(ends)):
+        return []
+    calls: list[dict[int | None, int]] = []
+    for n in ends:
+        if not calls or n.step in calls[-1]:
+            calls.append({})
+        calls[-1][n.step] = n.id
+    return calls
+
+
+def _is_final(node: ViewNode) -> bool:
+    return any(_is_state(node, word) for word in _STATE) and " new" not in (node.name or "")
+
+
+def leads(scope: Iterable[str], path: tuple[str, ...]) -> bool:
+    """Whether a scope lies in a unit."""
+    return untimed(scope)[: len(path)] == path
+
+
 def choose(
-    view: View, step: int | None = None, layer: int | str | None = None, direction: str | None = None
+    view: View,
+    step: int | None = None,
+    layer: int | str | None = None,
+    direction: str | None = None,
+    call: int | None = None,
 ) -> tuple[Unit, int | None]:
     """Return the unit and the step that is meant.
 
@@ -141,6 +196,7 @@ def choose(
         step: the recorded time; the middle one if not given.
         layer: its number, or words of its scope (``"decoder/layer 0"``) where numbers repeat; 0 if not given.
         direction: forward (if not given) or reverse.
+        call: which call of a layer that was called several times, the first (1) if not given.
 
     Raises:
         UsageError: there is no such unit or step, or no recurrent step at all.
@@ -162,9 +218,12 @@ def choose(
     else:
         near = [u for u in found if u.layer == int(layer or 0) and u.direction == wanted]
     if not near:
-        there = "; ".join(f"layer {u.layer} {u.direction} ({u.name})" for u in found)
+        there = "; ".join(f"layer {u.layer} {u.direction} ({u.name})" for u in found if u.call == 1)
         raise UsageError(f"there is no layer {layer or 0} {wanted} on this tape; there are: {there}")
-    unit = near[0]
+    near = [u for u in near if u.path == near[0].path]
+    if call is not None and not 1 <= call <= len(near):
+        raise UsageError(f"there is no call {call} of {near[0].name}; it was called {_times(len(near))}")
+    unit = near[(call or 1) - 1]
     if step is None:
         return unit, unit.steps[len(unit.steps) // 2]
     if step not in unit.steps:
@@ -172,6 +231,10 @@ def choose(
         there = f"steps {times[0]} to {times[-1]}" if times else "no steps: open mg.scope('t=0') around each of them"
         raise UsageError(f"there is no step {step} of {unit.name}; there are {there}")
     return unit, step
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def excerpt(view: View, unit: Unit, time: int | None) -> View:
@@ -279,10 +342,12 @@ class _Reader:
             if n.kind != "op" or n.tap is not None or n.step != self.time:
                 return False
             place = _gate_place(n)
-            head = untimed(n.scope if place is None else n.scope[:place])
-            return head[: len(self.unit.path)] == self.unit.path
+            return leads(n.scope if place is None else n.scope[:place], self.unit.path)
 
         candidates = {n.id for n in self.view.nodes if near(n)}
+        if self.unit.spans:
+            start, last = self.unit.spans[self.unit.steps.index(self.time)]
+            candidates = {i for i in candidates if start < i <= last}
         self.gates: dict[str, list[int]] = {}
         for i in sorted(candidates):
             letter = gate_letter(self.nodes[i].gate)
@@ -370,7 +435,10 @@ class _Reader:
             for i in by_weight.get(weight, ())[:1]:
                 self.sources[word] = self._origin(self.into[i][0].source, word)
         if "x" not in self.sources or "h-" not in self.sources:
-            raise self.fail("no products of weights with its input and its state were found")
+            raise self.fail(
+                "no products of weights with its input and its state were found; if its cells are one operation each, "
+                "record it with mg.Tape(detail='ops')"
+            )
         self.members -= self._before([self.sources["x"]], self.members)
         self.members -= {self.sources["h-"]}
         self.pre = [i for i in pre if i in self.members]

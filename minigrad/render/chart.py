@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 from minigrad.graph.view import Summary, ViewEdge, ViewNode, gate_letter, gate_name
-from minigrad.render.block import LINEAR, Block, Link, untimed
+from minigrad.render.block import LINEAR, Block, Link, leads, untimed
 from minigrad.render.labels import edge_key, node_title, number, pretty_local, shape_text
+from minigrad.render.overlay import flows
 from minigrad.render.scene import Box, Frame, Point, Scene, Wire, Words
 from minigrad.render.text import width
 
@@ -423,10 +424,12 @@ class Chart:
         """Whether a gradient comes back along some links, or to a part."""
         if isinstance(of, str):
             node = self.block.node(of)
-            return node.grad is not None if self.measured else node.requires_grad
+            if not self.measured:
+                return node.requires_grad
+            return node.grad is not None and node.grad.norm != 0
         edges = [e for link in of for e in link.edges]
         if self.measured:
-            return any(e.contribution is not None for e in edges)
+            return any(map(flows, edges))
         nodes = self.block.nodes
         return any(nodes[e.source].requires_grad and nodes[e.target].requires_grad and not e.cut for e in edges)
 
@@ -434,8 +437,7 @@ class Chart:
         """Return what reads the block's result outside of it, in other steps or besides, as a link."""
         block = self.block
         given = block.readers[block.parts[name].out]
-        now = (None, block.time)
-        edges = [e for e in given if e.target not in block.home and (block.nodes[e.target].step not in now) == later]
+        edges = [e for e in given if e.target not in block.home and is_later(block, block.nodes[e.target]) == later]
         return [Link(name, "", tuple(edges))] if edges else []
 
     def entrance(self, name: str, x: float, y: float) -> None:
@@ -486,20 +488,35 @@ class Chart:
         what = {"lstm": "LSTM block", "gru": "GRU block", "rnn": "Simple recurrent block"}[self.block.unit.kind]
         self.scene.title = title or what
         caption = self.caption()
-        self.scene.description = f"{self.scene.title}. {caption}."
+        self.scene.description = f"{self.scene.title}. {' · '.join(caption)}."
         y = MARGIN + 8
         self.scene.words.append(Words(self.scene.title, MARGIN, y, 14.0, "bold", "start"))
-        self.scene.words.append(Words(caption, MARGIN, y + 18, 10.0, "sans", "start", "s"))
-        self.heading_right = MARGIN + max(width(self.scene.title, 14.0, "bold"), width(caption, 10.0))
-        return MARGIN + 4 if self.heading_right < x - 40 else y + 32
+        lines: list[str] = []
+        for word in caption:
+            longer = f"{lines[-1]} · {word}" if lines else word
+            if lines and width(longer, 10.0) <= x - 41 - MARGIN:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        if len(lines) > 2:
+            lines = [" · ".join(caption)]
+        for k, line in enumerate(lines):
+            self.scene.words.append(Words(line, MARGIN, y + 18 + 14 * k, 10.0, "sans", "start", "s"))
+        self.heading_right = MARGIN + max(width(self.scene.title, 14.0, "bold"), *(width(k, 10.0) for k in lines))
+        self.heading_bottom = y + 14 + 14 * len(lines)
+        return MARGIN + 4 if self.heading_right < x - 40 else self.heading_bottom + 4
 
-    def caption(self) -> str:
+    def caption(self) -> list[str]:
         """Say which step of which unit is drawn, and what sets it apart."""
         block = self.block
         words = [block.unit.name]
-        words.append(f"step t = {block.time}" if block.time is not None else "one call")
+        unit = block.unit
+        if unit.calls > 1:
+            words.append(f"call {unit.call} of {unit.calls}")
+        if block.time is not None or unit.calls == 1:
+            words.append(f"step t = {block.time}" if block.time is not None else "one call")
         words += peculiarities(block)
-        return " · ".join(words)
+        return words
 
     def finish(self, right: float, bottom: float) -> Scene:
         """Set the size, move everything in, and let wires leap."""
@@ -645,6 +662,15 @@ def peculiarities(block: Block) -> list[str]:
         words.append("reset after the product" if "u" in block else "reset before the product")
     if "out*" in block and "project" in block.parts["out*"].sign:
         words.append("projected output")
+    signs = " ".join(part.sign for part in block.parts.values())
+    if "norm" in signs:
+        words.append("layer normalisation")
+    if "drop" in signs:
+        words.append("dropout of h")
+    if "zoneout" in signs:
+        words.append("zoneout")
+    if "mask" in signs:
+        words.append("mask of ended sequences")
     return words
 
 
@@ -665,9 +691,14 @@ def routes(block: Block, node: int, t: str, before: str) -> list[tuple[str, Summ
         text = _route(block, e, target, block.home.get(e.target, ""), step, e.target == mean)
         if not text:
             where = "/".join(p for p in target.scope if not p.startswith("t="))
-            text = f"to {target.display_name or target.label}" + (f" ({where})" if where else "")
+            text = f"to {target.display_name or target.label} " + (f"({where})" if where else "outside")
         found.append((text, e.contribution))
     return [(text, share) for text, share in found if share is not None]
+
+
+def is_later(block: Block, node: ViewNode) -> bool:
+    """Whether a node outside of a block belongs to another step: by its time, or as another call of the unit."""
+    return node.step not in (None, block.time) or leads(node.scope, block.unit.path)
 
 
 def _route(block: Block, edge: ViewEdge, target: ViewNode, home: str, step: str, mean: bool) -> str:
@@ -685,7 +716,7 @@ def _route(block: Block, edge: ViewEdge, target: ViewNode, home: str, step: str,
         return f"{target.label} in norm, to h{step}"
     if home:
         return f"{block.parts[home].sign} to {'c' if home in ('+', 'clip', 'c*') else 'h'}{step}"
-    if target.step in (None, block.time):
+    if not is_later(block, target):
         return ""
     if target.op == "where":
         return f"{'zoneout' if edge.argument == 1 else 'mask'} to {state}{step}"
@@ -701,7 +732,7 @@ def _route(block: Block, edge: ViewEdge, target: ViewNode, home: str, step: str,
 
 
 def _is_cell(block: Block, node: int) -> bool:
-    return block.home.get(node) in ("+", "clip", "c*", "c-")
+    return block.unit.kind == "lstm" and block.home.get(node) in ("+", "clip", "c*", "c-")
 
 
 def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:

@@ -202,7 +202,8 @@ class _Circuit:
             if side:
                 words, anchor = (column.right, "start") if side > 0 else (column.left, "end")
                 c.reverse((x, y), (x, column.floor), link, side)
-                c.words(words, x + side * c.beside, column.floor + 9.0, anchor)
+                gap = c.beside if c.learns(link) else 7.0
+                c.words(words, x + side * gap, column.floor + 9.0, anchor)
             else:
                 c.reverse((x, y), (x, self.y_h + 2.0), link)
                 c.words(column.between, x + c.beside, self.y_h + 8.0)

@@ -123,7 +123,7 @@ class _Odyssey:
         shift = c.heading(title, self.x_c) + 44.0 - self.top
         if c.heading_right > self.left:
             # the words of the heading stand left of the way out; the frame begins below them
-            shift = max(shift, MARGIN + 36.0 - self.top)
+            shift = max(shift, c.heading_bottom - self.top)
         self._shift(shift)
         c.frame(self.left, self.top, self.right, self.bottom, stepped=False)
         self._cell()

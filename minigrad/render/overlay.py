@@ -76,10 +76,11 @@ def way_back(view: View) -> list[ViewEdge]:
     """
     learns = {n.id: n.requires_grad for n in view.nodes}
     known = any(e.contribution is not None for e in view.edges)
-    return [e for e in view.edges if (_flows(e) if known else learns[e.source] and learns[e.target] and not e.cut)]
+    return [e for e in view.edges if (flows(e) if known else learns[e.source] and learns[e.target] and not e.cut)]
 
 
-def _flows(edge: ViewEdge) -> bool:
+def flows(edge: ViewEdge) -> bool:
+    """Whether a gradient came back along an edge."""
     return edge.contribution is not None and edge.contribution.norm != 0
 
 
