@@ -199,6 +199,26 @@ def test_parentheses_keep_the_meaning():
     np.testing.assert_allclose(eval(meant, names), total.numpy(), rtol=1e-6)
 
 
+def test_recurrent_layers_read_like_their_equations():
+    mg.manual_seed(1)
+    x = mg.randn(2, 1, 3)
+    for options, lines in (
+        ({"peepholes": "full"}, ["σ(W_i x₀ + b_i + U_i h₋₁ + bU_i + p_i c₋₁)", "p_i p_f p_o", "f₀ ⊙ c₋₁ + i₀ ⊙ g₀"]),
+        ({"peepholes": "diagonal", "variant": "FGR"}, ["+ p_o ⊙ c₀ + G_o gates₋₁)", "G_i G_f G_o"]),
+        ({"layer_norm": True, "proj_size": 1}, ["W x₀", "U h₋₁", "σ(Wx₀[i] + Uh₀[i])", "V m₀", "Wx₀ 1×8 γ ⊙ #"]),
+    ):
+        with mg.Tape() as tape:
+            mg.nn.LSTM(3, 2, **options)(x)
+        text = render(tape, format="text").data
+        plain = (re.sub(r"(input|forget|cell|output)? *│$", "", line).strip("│ ") for line in text.splitlines())
+        whole = " ".join(" ".join(plain).split())
+        assert [line for line in lines if line not in whole] == []
+        assert "h_0[0]" in whole  # the given state is not called as the first step's is
+        assert "h₀#" not in whole
+        assert "mT" not in whole
+        assert all(cells(line) == 80 for line in text.splitlines() if line[:1] in ("┌", "└"))
+
+
 def test_steps_alike_are_one_line_and_others_are_not():
     text = to_text(VIEWS["skips"])
     assert "as t = 1: h₂" in text

@@ -567,10 +567,16 @@ def _as_latex(name: str) -> str:
     return re.sub(r"[A-Za-z]{2,}", lambda found: rf"\mathrm{{{found[0]}}}", low)
 
 
+_PARAMETERS = (("weight_hh", "U"), ("weight_ph", "p"), ("weight_gg", "G"), ("weight_hr", "V"), ("gain", "γ"))
+
+
 def parameter_letter(name: str | None) -> str:
-    """Return a textbook's letter for a parameter: W for input weights, U recurrent ones, p peepholes, b biases."""
+    """Return a textbook's letter for a parameter: W for input weights, U recurrent ones, p peepholes, b biases.
+
+    V is a projection, γ the gain of a layer normalisation, and G between gates.
+    """
     text = (name or "").rsplit(".", 1)[-1]
-    for start, letter in (("weight_hh", "U"), ("weight_ph", "p"), ("weight_gg", "G")):
+    for start, letter in _PARAMETERS:
         if text.startswith(start):
             return letter
     if text.startswith("weight"):
@@ -771,9 +777,11 @@ def once(view: View) -> View:
     """Return the view with slices of parameters that are cut again and again as one node each."""
     group: dict[int, str] = {}
     names = {n.id: i for i, n in enumerate(view.nodes)}
+    sources = {e.target: e.source for e in view.edges}
     for n in view.nodes:
         if n.tap is not None:
-            group[n.id] = repr((n.tap, n.op, sorted(n.params.items(), key=str), n.name))
+            source = sources.get(n.id, n.tap)
+            group[n.id] = repr((group.get(source, source), n.op, sorted(n.params.items(), key=str), n.name))
     counts = Counter(group.values())
     group = {i: key for i, key in group.items() if counts[key] > 1}
     if not group:
@@ -930,9 +938,9 @@ def _find_taps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]) 
         if n.kind == "op" and n.op in _SHAPERS and len(n.parents) == 1:
             source = drafts[n.parents[0]]
             n.tap = source.id if source.kind == "parameter" else source.tap
-    for n in drafts.values():
+    for n in reversed(drafts.values()):
         if n.tap is not None:
-            gates = {drafts[c].gate for c in children[n.id] if drafts[c].tap is None}
+            gates = {drafts[c].gate for c in children[n.id]}
             n.gate = gates.pop() if len(gates) == 1 else None
 
 

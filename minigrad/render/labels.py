@@ -70,7 +70,11 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
         if n.tap is not None and n.tap in by_id:
             label = parameter_letter(by_id[n.tap].name)
             order[n.tap] = order.get(n.tap, 0) + 1
-            label, math = f"{label}_{gate_letter(n.gate) or order[n.tap]}", True
+            if n.op == "mT" and not n.gate:  # turned round, and otherwise what it was
+                label, math = out.get(feeds[n.id][0].source, (label, False)) if n.id in feeds else (label, False)
+                label = label if math else parameter_letter(by_id[n.tap].name)
+            else:
+                label, math = f"{label}_{gate_letter(n.gate) or order[n.tap]}", True
         elif n.op == "getitem" and n.name:
             label = n.display_name or n.name
         elif n.op in ("constant", "input") and not n.name:

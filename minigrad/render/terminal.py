@@ -18,20 +18,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from minigrad.graph.view import View, ViewEdge, ViewNode, columns, pretty
+from minigrad.graph.view import View, ViewEdge, ViewNode, columns, gate_letter, pretty
 from minigrad.render.labels import number, parameter_letter, shape_text, step_title, symbols
 
 WIDTH = 80
 _LONGEST_FORMULA = 60
 """Cells of a formula beyond which a part of it gets a line of its own."""
 _MOST_ARGUMENTS = 5
+_TIE = "\x1f"
+"""A space at which no line ends."""
 
 _INFIX = {"add": (1, " + "), "sub": (1, " − "), "mul": (2, " ⊙ "), "div": (2, " ÷ "), "matmul": (2, " × ")}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SUBSCRIPTS = str.maketrans("₋₀₁₂₃₄₅₆₇₈₉", "-0123456789")
 _ASCII = {
     "σ": "sigmoid", "Σ": "sum", "Π": "prod", "√": "sqrt", "ℒ": "loss", "⊙": "*", "−": "-", "÷": "/", "×": "x",
-    "·": ".", "‖": "|", "∂": "d", "…": "...", "⋯": "...", "′": "'", "²": "^2", "ⁿ": "^n", "ᵀ": "^T",
+    "·": ".", "‖": "|", "∂": "d", "…": "...", "⋯": "...", "′": "'", "²": "^2", "ⁿ": "^n", "ᵀ": "^T", "γ": "gain",
     **{chr(digit): f"^{value}" for value, digit in zip("0123456789", _SUPERSCRIPTS.values(), strict=True)},
 }  # fmt: skip
 _WIRES = {"cell": ("║", "╥", "╨"), "hidden": ("┊", "┬", "┴"), "data": ("│", "┬", "┴")}
@@ -126,11 +128,16 @@ class _Writer:
             if n.kind == "parameter":
                 out[n.id] = _letter(n.name, layered) or n.label
             elif n.tap is not None:
-                out[n.id] = out[n.tap] + "_" + self.label[n.id][0].rpartition("_")[2]
+                _, mark, index = self.label[n.id][0].rpartition("_")
+                out[n.id] = out[n.tap] + mark + (index if mark else "")
             elif n.name and n.kind != "fold":
                 out[n.id] = _raised(n, layered) if taken[n.name] > 1 else pretty(n.name) or n.name
             else:
                 out[n.id] = f"#{n.key}" if n.kind == "op" else self.label[n.id][0]
+        shared = Counter(out.values())
+        for n in self.view.nodes:  # h_0 that is given is not the h₀ of the first step
+            if shared[out[n.id]] > 1 and n.kind != "op" and n.name and n.name != out[n.id] == pretty(n.name):
+                out[n.id] = n.name
         shared = Counter(out.values())
         return {
             i: f"{name}#{i}" if shared[name] > 1 and self.by_id[i].name and self._own_line(self.by_id[i]) else name
@@ -186,6 +193,8 @@ class _Writer:
         def wrapped(k: int, least: int) -> str:
             return words[k] if ranks[k] >= least else f"({words[k]})"
 
+        if n.op == "matmul" and len(words) == 2 and self._turned(edges[1]):
+            return f"{wrapped(1, 3)} {wrapped(0, 3)}", 2
         if n.op in _INFIX and len(words) == 2:
             rank, sign = _INFIX[n.op]
             return sign.join((wrapped(0, rank), wrapped(1, rank + (n.op in ("sub", "div"))))), rank
@@ -197,10 +206,16 @@ class _Writer:
         index = n.params.get("index")
         if n.op == "getitem" and isinstance(index, int | str) and words:
             return f"{wrapped(0, 3)}[{index}]", 3
+        if n.op == "getitem" and words:
+            return f"{wrapped(0, 3)}[{gate_letter(n.gate) or '…'}]", 3
         if len(words) > _MOST_ARGUMENTS:
             words = [*words[: _MOST_ARGUMENTS - 2], "…", words[-1]]
         called = n.label if n.label in "σΣΠ√ℒ" and not self.ascii else n.op
         return f"{called}({', '.join(words)})" if words else called, 3
+
+    def _turned(self, e: ViewEdge) -> bool:
+        """Whether an operand is a transposed parameter: x @ mT(W) is W x of textbooks."""
+        return e.role == "parameter" and self.by_id[e.source].op == "mT"
 
     # --- lines ----------------------------------------------------------------------------------------------
 
@@ -332,7 +347,8 @@ class _Writer:
         head = "  ".join(heads)
         tail = f"  {_filled(row.gate, self.wide_gate)}" if self.wide_gate and cells(head) < WIDTH // 2 else ""
         room = WIDTH - 4 - cells(head) - 2 - cells(tail)
-        first, *rest = _wrapped(row.formula, room) or [""]
+        whole = re.sub(r"(?<=[\w\])]) (?=[\w(])", _TIE, row.formula)  # no line ends within W x
+        first, *rest = (line.replace(_TIE, " ") for line in _wrapped(whole, room) or [""])
         yield self._inside(f"{head}  {_filled(first, room)}{tail}")
         yield from (self._inside(" " * (cells(head) + 2) + line) for line in rest)
 
