@@ -1,7 +1,7 @@
 """Lit routes, gradients that flow, cut edges, steps that are found, ∂⁺ as mathematics: measured against the tape."""
 
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from minigrad.render import check, render
 from minigrad.render.dot import to_dot
 from minigrad.render.layout import lay_out
 from minigrad.render.overlay import LEVELS, beside, flow_level
+from minigrad.render.theme import THEMES, flow_line
 
 EVERYTHING = ("shape", "value", "grad", "local", "gain", "flow")
 STYLES = {
@@ -540,7 +541,7 @@ def test_text_formats_draw_the_way_back_and_what_flows(kind):
         arrows = r"^  \w+ (?:-->|-\.->|==>)"
         assert len(re.findall(arrows, made, re.M)) - len(re.findall(arrows, plain, re.M)) == carrying
         lit = [k for k, e in enumerate(view.edges) if e.lit]
-        assert f"linkStyle {','.join(map(str, lit))} stroke:#d55e00" in made
+        assert f"linkStyle {','.join(map(str, lit))} stroke:{THEMES['light'].lit}" in made
     else:
         assert made.count('id="back-e-') == carrying
         assert made.count("penwidth=3") == sum(e.lit for e in view.edges)
@@ -566,3 +567,64 @@ def test_operands_without_a_name_are_called_by_what_they_are(tapes):
 def test_a_folded_layer_says_which_it_is(tapes):
     view = view_of(tapes["two layers"], fold_with=lambda view: fold(past_stacks(view), "layer"))
     assert [n.label for n in view.nodes if n.kind == "fold"] == ["lstm layer 0", "lstm layer 1"]
+
+
+# --- colours ------------------------------------------------------------------------------------------------
+
+
+def luminance(colour):
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return linear, 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a)[1], luminance(b)[1]))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_text_and_lines_stand_out_from_what_they_are_on(theme):
+    for fill in theme.fills.values():
+        assert min(contrast(getattr(theme, word), fill) for word in ("ink", "soft", "value", "grad")) >= 4.5
+        assert contrast(theme.line, fill) >= 3
+    flows = [flow_line(theme, "color", level)[0] for level in range(LEVELS)]
+    for ground in (theme.paper, theme.frame):
+        texts = [theme.ink, theme.soft, theme.cell, theme.hidden, theme.value, theme.grad, theme.backward]
+        assert min(contrast(text, ground) for text in texts) >= 4.5
+        lines = [theme.line, theme.frame_line, theme.loss, theme.lit, theme.peephole, *theme.rails, *flows]
+        assert min(contrast(line, ground) for line in lines) >= 3
+
+
+def seen(colour, eye):
+    """Return a colour in CIELAB, as an eye without one kind of cones sees it: Machado, Oliveira and Fernandes 2009."""
+    rgb = np.clip(np.array(eye) @ luminance(colour)[0], 0, 1)
+    xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]) @ rgb
+    x, y, z = (c ** (1 / 3) if c > 0.008856 else 7.787 * c + 16 / 116 for c in xyz / [0.9505, 1.0, 1.0888])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+EYES = {
+    "all cones": np.eye(3),
+    "deuteranopia": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+}
+
+
+@pytest.mark.parametrize("eye", EYES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_gates_and_lines_are_told_apart_by_every_eye(theme, eye):
+    colours = THEMES[theme]
+    gates = [colours.fills[gate] for gate in ("forget", "input", "cell", "output")]
+    lines = [colours.line, colours.cell, colours.hidden, colours.backward, colours.lit]
+    for names, apart in ((gates, 12), (lines, 16)):
+        there = [seen(colour, EYES[eye]) for colour in names]
+        assert min(np.linalg.norm(a - b) for a, b in combinations(there, 2)) >= apart
+
+
+def test_lines_that_step_back_do_not_add_up():
+    # four lines share h's way into a step; with opacity they would be nearly as dark as before
+    made = render(recorded("lstm", steps=2), highlight="loss -> weight_hh_l0 by time 1").data
+    assert re.search(r"\.e\.hidden\.aside,[^{]*\{opacity:1;stroke:#", made)
+    assert re.search(r'<path class="rail r0 aside"', made)
+    assert re.search(r'class="w cell oblique aside"|class="w cell aside oblique"', made)

@@ -390,6 +390,7 @@ class _Builder:
         self._draw_ceiling()
         self._draw_before()
         self._draw_corridors()
+        self._lay_rails()
         overlay(scene, self.view, backward=self.backward, flow=self.flow)
         self._finish()
         return scene
@@ -1120,10 +1121,9 @@ class _Builder:
 
     # last things
 
-    def _finish(self) -> None:
-        scene = self.scene
+    def _lay_rails(self) -> None:
         for rail in self.rails:
-            scene.rails.append(
+            self.scene.rails.append(
                 Rail(
                     f"rail-{self.keys[rail]}",
                     self.head_right,
@@ -1132,6 +1132,9 @@ class _Builder:
                     self.rail_style[rail],
                 )
             )
+
+    def _finish(self) -> None:
+        scene = self.scene
         if scene.title:
             scene.words.append(Words(scene.title, _MARGIN, _MARGIN + 8, _TITLE, "bold", "start", "h"))
         bottom = max(self.frame_bottom, self.rail_bottom, *(b.box[3] for b in scene.boxes)) + 6
@@ -1149,7 +1152,8 @@ class _Builder:
         if "parameter" in drawn:
             entries.append(("line", "parameter r0", "parameter, drawn once"))
         overlaid = {word for w in scene.wires for word in w.style.split()}
-        entries += [("line", s, t) for s, t in _OVERLAID if s in overlaid]
+        coloured = {"route": "color9 route"} if self.flow == "color" else {}
+        entries += [("line", coloured.get(s, s), t) for s, t in _OVERLAID if s in overlaid]
         if scene.flow is not None:
             how, low, high = scene.flow
             what = "gradient that flows: norm"

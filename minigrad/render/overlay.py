@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from minigrad.graph.view import View, ViewEdge
+from minigrad.graph.view import View, ViewEdge, pretty
 from minigrad.render.labels import edge_key
 from minigrad.render.scene import Box, Point, Rail, Scene, Wire
 
@@ -134,7 +134,8 @@ def _light(scene: Scene, edges: Mapping[str, ViewEdge], keys: Mapping[int, str],
 
     def wire(w: Wire) -> Wire:
         if w.key.removeprefix("back-") not in lit:
-            return w.styled("aside")
+            words = tuple(replace(word, style=f"{word.style} aside") for word in w.words)
+            return replace(w.styled("aside"), words=words)
         return w if w.key.startswith("back-") else w.styled("route")
 
     def box(b: Box) -> Box:
@@ -147,4 +148,9 @@ def _light(scene: Scene, edges: Mapping[str, ViewEdge], keys: Mapping[int, str],
     scene.boxes = [box(b) for b in scene.boxes]
     scene.rails = [rail(r) for r in scene.rails]
     scene.dots = [(x, y, f"{style} aside") for x, y, style in scene.dots]
+    named = {pretty(e.carries) for e in edges.values() if e.lit and e.role in ("cell", "hidden")}
+    scene.words = [
+        replace(w, style=f"{w.style} aside") if w.style.startswith("w ") and w.text not in named else w
+        for w in scene.words
+    ]
     scene.lit = True

@@ -17,7 +17,7 @@ _HOP = 4.5
 _OWN = "\x01"
 """Stands for a picture's own name until all of it is known; no text can hold it."""
 _ARROWS = ("data", "cell", "hidden", "r0", "r1", "r2", "r3", "r4", "r5")
-_OVERLAYS = ("route", "cut")
+_OVERLAYS = ("route", "cut", "aside")
 _CHART_ARROWS = ("forward", "lag", "peephole", "highway", "backward")
 
 

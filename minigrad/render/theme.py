@@ -9,14 +9,14 @@ from minigrad.errors import UsageError
 
 _GATE_FILLS = {
     "light": {
-        "forget": "#ffd8d8", "input": "#d0e7ff", "cell": "#fff0c2", "output": "#d8f3d6", "reset": "#ffd8d8",
-        "update": "#d0e7ff", "new": "#fff0c2", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#f3e8ff",
+        "forget": "#f9d5d8", "input": "#c5dcff", "cell": "#ffe68a", "output": "#caebae", "reset": "#f9d5d8",
+        "update": "#c5dcff", "new": "#ffe68a", "mul": "#ffe6e6", "add": "#e2f6e2", "squash": "#f3e8ff",
         "loss": "#ffd3d6", "core": "#ffe3cc", "op": "#f3f4f8", "leaf": "#e4e0fb", "constant": "#eeeeee",
         "parameter": "#eeeeee", "fold": "#f3f4f8",
     },
     "dark": {
-        "forget": "#6b2f35", "input": "#264d73", "cell": "#66541c", "output": "#2c5a2f", "reset": "#6b2f35",
-        "update": "#264d73", "new": "#66541c", "mul": "#5a3238", "add": "#2d4f38", "squash": "#4a3a63",
+        "forget": "#45202a", "input": "#27507e", "cell": "#5d5018", "output": "#0f5f4c", "reset": "#45202a",
+        "update": "#27507e", "new": "#5d5018", "mul": "#5a3238", "add": "#2d4f38", "squash": "#4a3a63",
         "loss": "#7a2f3c", "core": "#6b4423", "op": "#343a46", "leaf": "#453f73", "constant": "#3a3d44",
         "parameter": "#3a3d44", "fold": "#2b3140",
     },
@@ -25,6 +25,10 @@ _PRINT = dict.fromkeys(_GATE_FILLS["light"], "#ffffff") | {
     "parameter": "#eeeeee", "constant": "#eeeeee", "leaf": "#f4f4f4", "fold": "#f4f4f4",
     "forget": "#d4d4d4", "input": "#e4e4e4", "output": "#f1f1f1", "reset": "#d4d4d4", "update": "#e4e4e4",
 }  # fmt: skip
+
+
+_ASIDE = 0.3
+"""How much of its colour is left of what is not on the routes that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +57,24 @@ class Theme:
 
 THEMES: Mapping[str, Theme] = {
     "light": Theme(
-        paper="#ffffff", ink="#111418", soft="#5a6472", frame="#f7f9fd", frame_line="#b4c0d0", line="#1a1d21",
-        cell="#cf3f55", hidden="#1565c0", loss="#b3203a", value="#1b5e3a", grad="#8e2442",
+        paper="#ffffff", ink="#111418", soft="#565f6d", frame="#f7f9fd", frame_line="#8390a3", line="#1a1d21",
+        cell="#c93a50", hidden="#1565c0", loss="#b3203a", value="#1b5e3a", grad="#8e2442",
         peephole="#0a66c2", backward="#b34700",
-        lit="#d55e00", faint="#c9d3e2", strong="#7a1050",
+        lit="#7d2ae8", faint="#8390a3", strong="#7a1050",
         rails=("#7a4fa3", "#1f8a70", "#b5651d", "#3b6fb6", "#a33b7d", "#5f6b2d"), fills=_GATE_FILLS["light"],
     ),
     "dark": Theme(
-        paper="#14171c", ink="#eef1f5", soft="#9aa7b8", frame="#1b2028", frame_line="#3d4859", line="#d5dae2",
-        cell="#ff6b81", hidden="#64b5f6", loss="#ff8a9b", value="#7fd6a4", grad="#ff9db3",
+        paper="#14171c", ink="#eef1f5", soft="#c3ccd8", frame="#1b2028", frame_line="#66748a", line="#d5dae2",
+        cell="#ff6b81", hidden="#64b5f6", loss="#ff8a9b", value="#8fe0b2", grad="#ffb3c4",
         peephole="#64b5f6", backward="#ffb060",
-        lit="#ffb000", faint="#3a4352", strong="#ff9ec4",
+        lit="#ffe600", faint="#6b7688", strong="#ff9ec4",
         rails=("#b58ee0", "#4fc3a1", "#e5a05a", "#7fb0f0", "#e07fc0", "#bcc96a"), fills=_GATE_FILLS["dark"],
     ),
     "print": Theme(
         paper="#ffffff", ink="#000000", soft="#333333", frame="#ffffff", frame_line="#777777", line="#000000",
         cell="#000000", hidden="#000000", loss="#000000", value="#000000", grad="#000000",
         peephole="#000000", backward="#000000",
-        lit="#000000", faint="#c8c8c8", strong="#000000",
+        lit="#000000", faint="#8c8c8c", strong="#000000",
         rails=("#555555",) * 6, fills=_PRINT,
     ),
 }  # fmt: skip
@@ -94,7 +98,7 @@ def style_sheet(name: str, below: str = "mg") -> str:
         f".mg .v{{fill:{t.value}}}.mg .d{{fill:{t.grad}}}",
         f".mg .lb{{fill:{t.frame};opacity:.85}}",
         f".mg .w.cell{{fill:{t.cell}}}.mg .w.hidden{{fill:{t.hidden}}}",
-        f".mg .frame{{fill:{t.frame};stroke:{t.frame_line}}}.mg .folded{{stroke-dasharray:6 4}}",
+        f".mg .frame{{fill:{t.frame};stroke:{t.frame_line};stroke-width:.8}}.mg .folded{{stroke-dasharray:6 4}}",
         f".mg .n .b{{stroke:{t.line};stroke-width:1.2;fill:{t.fills['op']}}}",
         f".mg .n .i{{fill:none;stroke:{t.line}}}",
         ".mg .n.tap .b{stroke-width:.8}",
@@ -128,13 +132,19 @@ def _overlay_rules(t: Theme) -> list[str]:
             colour, wide = flow_line(t, how, level)
             rest = f"stroke:{colour}" if colour else "stroke-dasharray:none"
             rules.append(f".mg .e.{how}{level}{{stroke-width:{wide:.2f};{rest}}}")
+    # lines that step back are paler, not thinner in opacity: where several run over each other that would add up again
+    lines = {"": t.line, ".cell": t.cell, ".hidden": t.hidden, ".backward": t.backward}
+    lines |= {f".r{k}": colour for k, colour in enumerate(t.rails)}
+    for kind, colour in lines.items():
+        rules.append(f".mg .e{kind}.aside,.mg .rail{kind}.aside{{opacity:1;stroke:{_mixed(t.frame, colour, _ASIDE)}}}")
+    rules.append(f".mg .a-aside{{fill:{_mixed(t.frame, t.line, _ASIDE)}}}")
     return rules
 
 
 def flow_line(t: Theme, how: str, level: int) -> tuple[str, float]:
     """Return the colour, empty where it stays as it is, and the width of a line whose gradient is on this level."""
     share = level / 9
-    return (_mixed(t.faint, t.strong, share), 1 + share) if how == "color" else ("", 0.5 + 5.5 * share**1.5)
+    return (_mixed(t.faint, t.strong, share), 0.9 + 1.5 * share) if how == "color" else ("", 0.5 + 5.5 * share**1.5)
 
 
 def _mixed(a: str, b: str, share: float) -> str:
