@@ -127,6 +127,20 @@ def test_values_that_are_no_arrays(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("state", [5, {5: np.ones(2)}, [np.ones(2)]])
+def test_states_that_are_no_dictionaries(tmp_path: Path, state: Any) -> None:
+    with pytest.raises(UsageError, match="a dictionary from names to arrays"):
+        mg.io.save(tmp_path / "a.safetensors", state)
+    assert not list(tmp_path.iterdir())
+
+
+def test_booleans_are_0_and_1_whatever_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(raw({"a": {"dtype": "BOOL", "shape": [3], "data_offsets": [0, 3]}}, b"\x02\x00\xff"))
+    array = mg.io.load(path)["a"].numpy()
+    assert array.view("u1").tolist() == [1, 0, 1]
+
+
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     class Harm:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -347,9 +347,8 @@ class TimeLedger(Shown):
         """Raise unless a difference is rounding beside the norms of the terms, or that of the gradient itself."""
 
         def gradient(scale: float) -> Array:
-            found = sweep(
-                list(losses), [ones_like(loss) * scale for loss in losses], [self._split.leaf], keep_graph=True
-            )  # type: ignore[arg-type]
+            seeds = [_core.tensor(data_of(ones_like(loss)) * scale) for loss in losses]  # type: ignore[arg-type]
+            found = sweep(list(losses), seeds, [self._split.leaf], keep_graph=True)
             return np.zeros(()) if found is None or found[0] is None else self._select(_array(found[0]))
 
         size, limit = _norm(difference), TOLERANCE * float(np.finfo(difference.dtype).eps)

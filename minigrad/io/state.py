@@ -33,7 +33,7 @@ DTYPES = {
     "U32": "<u4",
     "U16": "<u2",
     "U8": "<u1",
-    "BOOL": "?",
+    "BOOL": "|u1",
 }
 
 
@@ -51,8 +51,8 @@ def save(
         metadata: texts to keep beside the values; ``"format": "pt"`` is added, for tools that ask.
 
     Raises:
-        UsageError: a value that is no array of numbers, or metadata that is no text. MissingExtraError: the
-            library is not installed.
+        UsageError: a state that is no dictionary from text to arrays of numbers, or metadata that is no text.
+            MissingExtraError: the library is not installed.
 
     >>> import tempfile, minigrad as mg
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -65,6 +65,8 @@ def save(
     if not all(isinstance(part, str) for pair in texts.items() for part in pair):
         raise UsageError("save: metadata is a dictionary from text to text")
     values = state.state_dict() if isinstance(state, Module) else state
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise UsageError("save takes a module, or a dictionary from names to arrays")
     # The library writes an array's memory as it lies: it has to lie in C order.
     arrays = {name: np.asarray(as_array(f"save: {name}", value), order="C") for name, value in values.items()}
     write_whole(path, numpy_flavour.save(arrays, metadata=texts))
@@ -134,4 +136,6 @@ def _value(name: str, entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     if kind == "BF16":
         # The upper half of a float32.
         return (array.astype("u4") << 16).view("f4")
+    if kind == "BOOL":
+        return array != 0  # a byte may be anything, and NumPy's booleans are 0 and 1
     return array.astype("f4") if kind == "F16" else array.astype(dtype.newbyteorder("="))
