@@ -1,6 +1,7 @@
 """Lit routes, gradients that flow, cut edges, steps that are found, ∂⁺ as mathematics: measured against the tape."""
 
 import re
+import sys
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from minigrad.render import check, render
 from minigrad.render.dot import to_dot
 from minigrad.render.layout import lay_out
 from minigrad.render.overlay import LEVELS, beside, flow_level
+from minigrad.render.svg import to_svg
 from minigrad.render.theme import THEMES, flow_line
 
 EVERYTHING = ("shape", "value", "grad", "local", "gain", "flow")
@@ -464,24 +466,53 @@ def test_dot_says_what_is_lit_and_cut(tapes):
 # --- pictures that fit --------------------------------------------------------------------------------------
 
 
+ROOM = {"a4": (1123, 794), "slide": (1280, 720)}
+
+
+def size_of(made):
+    return tuple(map(float, re.search(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"', made.svg).groups()))
+
+
 def width_of(made):
-    return int(re.search(r'<svg [^>]*?width="(\d+)"', made.data)[1])
+    return size_of(made)[0]
 
 
 def letters_of(made):
-    return min(float(size) for size in re.findall(r'font-size="([\d.]+)"', made.data))
+    """The smallest letters of a picture as it is shown; an index is smaller than what it belongs to."""
+    zoom = width_of(made) / float(re.search(r'viewBox="0 0 ([\d.]+)', made.svg)[1])
+    return zoom * min(float(size) for size in re.findall(r'<text [^>]*font-size="([\d.]+)"', made.svg))
+
+
+ASKED = [
+    {"show": ("shape",)},
+    {"show": ("shape", "value", "grad"), "backward": True},
+    {"show": EVERYTHING, "flow": "width"},
+    {"show": ("shape", "local"), "highlight": "loss -> head.weight by time"},
+]
+
+
+@pytest.fixture
+def scenes(monkeypatch):
+    """The scenes that become documents."""
+    drawn = []
+    package = sys.modules["minigrad.render"]
+    monkeypatch.setattr(package, "to_svg", lambda scene, *rest: drawn.append(scene) or to_svg(scene, *rest))
+    return drawn
 
 
 @pytest.mark.parametrize("style", [*STYLES, "circuit", "odyssey"])
 @pytest.mark.parametrize("name", TAPES)
-def test_every_model_fits_a_page_in_its_own_size(tapes, name, style):
+def test_every_model_fits_a_page(tapes, scenes, name, style):
     if style == "odyssey" and TAPES[name][0] != "lstm":
         return
-    for show in (("shape",), ("shape", "value", "grad")):
-        for page, most in (("a4", 1123), ("slide", 1280)):
-            made = render(tapes[name], style=style, show=show, page=page)
-            assert width_of(made) <= most
-            assert letters_of(made) >= 6.5
+    pages = list(zip(("a4", "slide", "slide", "a4"), ASKED, strict=True))
+    for page, asked in {"graph": pages, "odyssey": pages[:2]}.get(style, pages[::2]):
+        if style not in STYLES:
+            asked = {"show": asked["show"], "backward": "backward" in asked}
+        made = render(tapes[name], style=style, page=page, **asked)
+        assert all(size <= room for size, room in zip(size_of(made), ROOM[page], strict=True))
+        assert letters_of(made) >= 7.4
+        assert faults(scenes[-1]) == []
 
 
 def test_a_headline_stands_beside_what_leaves_through_it():
@@ -506,7 +537,7 @@ def test_a_page_folds_no_more_than_it_must(tapes):
 
 
 def test_what_cannot_fit_is_an_error(tapes, tmp_path):
-    with pytest.raises(UsageError, match=r"does not fit: a4 is 1123 pixels wide, and this takes \d{4}"):
+    with pytest.raises(UsageError, match=r"a4 is 1123 × 794 pixels, and this takes \d{4} × \d{3}; leave out fold="):
         render(tapes["lstm"], tmp_path / "a.svg", page="a4", fold=False)
     assert not list(tmp_path.iterdir())
     for options, said in (({"page": "a5"}, "a4, slide"), ({"page": "a4", "format": "text"}, "text has no width")):

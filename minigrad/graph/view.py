@@ -61,6 +61,8 @@ _SHAPERS = frozenset({"getitem", "mT", "transpose", "permute", "reshape", "squee
 _LETTERS = re.compile(r"[A-Za-z]+")
 _CELL = re.compile(r"(rnn|lstm|gru)(_\w+)?")
 _SLICE = re.compile(r"^(.+)\[(\w)\]$")
+_ELIDED = "⋯"
+"""What the label of a fold begins with that leaves out steps, or a part of a long row."""
 _LINES_APART = 8
 """Up to so many edges from a fold into one operation stay apart."""
 _FORMULA_INSIDE = 10
@@ -275,14 +277,22 @@ def view_of(
     Raises:
         UsageError: `show` has an unknown word, `tape` is no tape, or there is no such route to light.
     """
-    show = checked_show(show)
-    if isinstance(tape, TensorBase):
-        tape = Tape.from_graph(tape)
-    elif not hasattr(tape, "nodes"):
-        raise UsageError(f"neither a tape, a tensor nor a view: {type(tape).__name__}; record with minigrad.Tape()")
+    tape = tape_of(tape)
+    view, said = structure_of(tape, notes=notes, highlight=highlight, repeats=repeats)
+    if fold_with is not None:
+        view = fold_with(view)
+    return with_numbers(view, tape, show, contributions=contributions, said=said)
+
+
+def structure_of(
+    tape: Any, *, notes: Mapping[int, str] | None = None, highlight: Any = None, repeats: bool = False
+) -> tuple[View, Said | None]:
+    """Return what `view_of` does without any number, and what there is to say of steps where routes are lit.
+
+    Folded as it may be, `with_numbers` makes of both the view that is drawn.
+    """
     recorded = list(tape.nodes)
-    position = {node.id: i for i, node in enumerate(recorded)}
-    view = _structure(recorded, show)
+    view = _structure(recorded, ())
     if not repeats:
         view = once(view)
     if notes:
@@ -293,13 +303,39 @@ def view_of(
         steps = {} if announced else {n.id: n.step for n in view.nodes if n.kind == "op" and n.step is not None}
         keys, said = lit_edges(tape, highlight, steps)
         view = light(view, keys)
-    if fold_with is not None:
-        view = fold_with(view)
+    return view, said
+
+
+def tape_of(tape: Any) -> Any:
+    """Return a tape: the one given, or that of a tensor's graph.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(tape, TensorBase):
+        return Tape.from_graph(tape)
+    if not hasattr(tape, "nodes"):
+        raise UsageError(f"neither a tape, a tensor nor a view: {type(tape).__name__}; record with minigrad.Tape()")
+    return tape
+
+
+def with_numbers(
+    view: View, tape: Any, show: Iterable[str], *, contributions: bool = False, said: Said | None = None
+) -> View:
+    """Return the view of a tape with what `show` asks for read off the tape, and with what is said of its steps."""
+    show = checked_show(show)
+    view = replace(view, show=show)
     if said is not None:
         view = _with_words(view, said)
-    if "value" in show or "grad" in show:
+    numbers = bool({"value", "grad"}.intersection(show))
+    measures = contributions or bool({"local", "gain", "flow"}.intersection(show))
+    if not numbers and not measures:
+        return view
+    recorded = list(tape.nodes)
+    position = {node.id: i for i, node in enumerate(recorded)}
+    if numbers:
         view = replace(view, nodes=tuple(_summarised(n, recorded, position, show) for n in view.nodes))
-    if contributions or {"local", "gain", "flow"}.intersection(show):
+    if measures:
         view = replace(view, edges=unwatched(lambda: _measured(view, recorded, position, contributions)))
     return view
 
@@ -673,6 +709,15 @@ def unroll(view: View, keep: Collection[int] = ()) -> View:
             continue
         if n.id not in keep:
             group[n.id], label[key] = key, words
+    readers: dict[int, set[int]] = {}
+    for e in view.edges:
+        readers.setdefault(e.source, set()).add(e.target)
+    for n in view.nodes:  # a number that only one block needs, the 1 of 1 - z, is part of its formula
+        read = readers.get(n.id, set())
+        if n.kind == "constant" and not n.shape and not n.name and n.id not in keep and len(read) == 1:
+            whose = group.get(next(iter(read)))
+            if whose is not None:
+                group[n.id] = whose
     sizes = Counter(group.values())
     return _quotient(view, {i: key for i, key in group.items() if sizes[key] > 1}, label)
 
@@ -765,6 +810,42 @@ def roll(view: View) -> View:
         for together in lines.values()
     )
     return replace(rolled, nodes=tuple(nodes), edges=tuple(whole), notes=())
+
+
+def gather(view: View) -> View:
+    """Return the view with the parameters that only one block, or its like in each step, reads as one node."""
+    by_id = {n.id: n for n in view.nodes}
+    read: dict[int, dict[str, bool]] = {n.id: {} for n in view.nodes if n.kind == "parameter"}
+    for e in view.edges:
+        source, target = by_id[e.source], by_id[e.target]
+        root = source.tap if source.tap is not None else source.id
+        if root in read and target.tap is None and not target.label.startswith(_ELIDED):
+            block = target.op == "fold"
+            words = target.label if block else "/".join((*_before_step(target.scope), target.op))
+            read[root][words] = block
+    group = {i: repr(sorted(words)) for i, words in read.items() if words}
+    sizes = Counter(group.values())
+    group = {i: key for i, key in group.items() if sizes[key] > 1}
+    names: dict[str, str] = {}
+    for key in dict.fromkeys(group.values()):
+        roots = [i for i, other in group.items() if other == key]
+        blocks = [words for words, block in read[roots[0]].items() if block]
+        modules = {(by_id[i].name or "").rpartition(".")[0] for i in roots}
+        whose = blocks[0] if len(blocks) == 1 else modules.pop() if len(modules) == 1 else ""
+        names[key] = f"{whose}: {len(roots)} parameters" if whose else f"{len(roots)} parameters"
+    group.update({n.id: group[n.tap] for n in view.nodes if n.tap is not None and n.tap in group})
+    edges = tuple(replace(e, carries=None) if e.source in group else e for e in view.edges)
+    gathered = _quotient(replace(view, edges=edges), group, names)
+    labels = set(names.values())
+    return replace(
+        gathered,
+        nodes=tuple(
+            replace(n, kind="parameter", op="parameter", name=n.label, gate=None, shared=True)
+            if n.id < 0 and n.label in labels
+            else n
+            for n in gathered.nodes
+        ),
+    )
 
 
 def rolled_name(name: str | None) -> str | None:
@@ -1146,7 +1227,7 @@ def _quotient(
     bundle: dict[tuple[int, int, str | None], list[ViewEdge]] = {}
     for e in view.edges:
         source, target = stands_for.get(e.source, e.source), stands_for.get(e.target, e.target)
-        if source == target and not loops(e):
+        if source == target and e.source != e.target and not loops(e):
             if e.lit:
                 inside.add(source)
             continue
@@ -1217,9 +1298,9 @@ def _folded(id: int, members: list[ViewNode], label: str | None = None) -> ViewN
     elif gate:
         label = f"{gate} gate"
     elif len(steps) > 1:
-        label = f"⋯ {len(steps)} steps"
+        label = f"{_ELIDED} {len(steps)} steps"
     else:
-        label = f"⋯ {count} operations"
+        label = f"{_ELIDED} {count} operations"
     alike = {(n.op, n.kind, n.shape) for n in members}
     op, _, shape = alike.pop() if len(alike) == 1 else ("fold", "", ())
     return ViewNode(

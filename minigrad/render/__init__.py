@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -13,15 +13,27 @@ from typing import Any
 
 from minigrad.errors import UsageError
 from minigrad.files import write_whole
-from minigrad.graph.view import FOLDS, View, ViewNode, checked_show, elide, past_stacks, roll, unroll, view_of
+from minigrad.graph.view import (
+    FOLDS,
+    View,
+    ViewNode,
+    checked_show,
+    elide,
+    past_stacks,
+    structure_of,
+    tape_of,
+    view_of,
+    with_numbers,
+)
 from minigrad.graph.view import fold as fold_view
 from minigrad.graph.walk import walk_of
 from minigrad.render.block import Unit, choose, excerpt, read
 from minigrad.render.circuit import to_circuit
 from minigrad.render.dot import to_dot, to_graphviz
+from minigrad.render.fit import CELLS, LEVELS, OPERATIONS, PAGES, ROLLED, Fit, Level, Whole, fewer
 from minigrad.render.html import to_page
 from minigrad.render.image import ENGINES, arranger, converter, to_pdf, to_png
-from minigrad.render.layout import lay_out
+from minigrad.render.layout import AIRY, Spacing, lay_out
 from minigrad.render.mermaid import MOST_EDGES, to_mermaid
 from minigrad.render.odyssey import to_odyssey
 from minigrad.render.overlay import way_back
@@ -58,9 +70,7 @@ _ENDINGS = {"gv": "dot", "htm": "html", "mmd": "mermaid", "txt": "text"}
 STEPS_SHOWN = 12
 """Longer sequences fold by themselves: their first three and last two steps stay."""
 _KEPT = 5
-"""Steps at both ends that stay at first when the others are folded for want of room."""
-PAGES = {"a4": 1123, "slide": 1280}
-"""Pixels across an A4 sheet on its side, at 96 to the inch, and across a slide of 16 : 9."""
+"""Steps at both ends that stay at first when a text format has no room for the others."""
 WALKED = 25_000
 """Pages of up to this many recorded nodes walk through every number; larger ones show structure and summaries."""
 OPENED = 4000
@@ -78,6 +88,8 @@ class Asked:
     arrange: Arrange | None = None
     backward: bool = False
     flow: str | None = None
+    spacing: Spacing = AIRY
+    zoom: float = 1.0
     block: tuple[Unit, int | None] | None = None
     """The unit and the step that a chart of one block is of."""
 
@@ -89,6 +101,8 @@ class Style:
     draw: Callable[[View, Asked], Scene]
     shape: Callable[[View, Asked], View] = lambda view, _: view
     """What becomes of the view before anything is drawn of it; formats without a drawing see this view too."""
+    levels: tuple[Level, ...] = ()
+    """How it can be folded for want of room, what shows most first."""
     can: tuple[str, ...] = ()
     """Of fold, page, highlight, backward, flow, step, layer, direction and call, what the style takes."""
     past_stacks: bool = False
@@ -99,7 +113,25 @@ class Style:
 
 def _graph(view: View, asked: Asked) -> Scene:
     return lay_out(
-        view, show=asked.show, arrange=asked.arrange, title=asked.title, backward=asked.backward, flow=asked.flow
+        view,
+        show=asked.show,
+        arrange=asked.arrange,
+        title=asked.title,
+        backward=asked.backward,
+        flow=asked.flow,
+        spacing=asked.spacing,
+    )
+
+
+def _steps(at: int, *can: str, whole: bool = False) -> Style:
+    """Return the style that draws all that happens, folded from this level on."""
+    return Style(
+        _graph,
+        shape=lambda view, _: LEVELS[at].view(Whole(view)),
+        levels=LEVELS[at:],
+        can=(*can, *_OVERLAYS),
+        past_stacks=True,
+        whole=whole,
     )
 
 
@@ -120,9 +152,9 @@ def _chart(plan: Callable[..., Scene]) -> Style:
 _BLOCK = ("step", "layer", "direction", "call")
 _OVERLAYS = ("highlight", "backward", "flow", "page")
 _STYLES: Mapping[str, Style] = {
-    "graph": Style(_graph, can=("fold", *_OVERLAYS), past_stacks=True),
-    "unrolled": Style(_graph, shape=lambda view, _: unroll(view), can=("fold", *_OVERLAYS), past_stacks=True),
-    "rolled": Style(_graph, shape=lambda view, _: roll(view), can=_OVERLAYS, past_stacks=True, whole=True),
+    "graph": _steps(OPERATIONS, "fold"),
+    "unrolled": _steps(CELLS, "fold"),
+    "rolled": _steps(ROLLED, whole=True),
     "circuit": _chart(to_circuit),
     "odyssey": _chart(to_odyssey),
 }
@@ -236,71 +268,41 @@ def render(
     )
     asked = Asked(shown, title, arrange, backward, flow)
 
-    rung, widest = 0, 0.0
-
-    def shorten(view: View) -> View:
-        """Fold the view as it is asked for, and from there on until it fits, starting with the smaller view `rung`."""
-        nonlocal asked, rung, widest
-        # a page of a document folds its middle steps itself, and can open them
-        if manner.past_stacks:
-            view = past_stacks(view)
-        opened = fold is None and kind == "html" and style == "graph" and len(view) <= OPENED
-        if fold is False or manner.whole or opened:
-            views: Iterable[View] = [view]
-        elif fold is None or fold is True:
-            views = _smaller(view, fold is True)
-        else:
-            views = [fold_view(view, fold)]
-        for number, smaller in enumerate(views):
-            if number < rung:
-                continue
-            if "step" in manner.can:
-                asked = replace(asked, block=choose(smaller, step, layer, direction, call))
-            view = manner.shape(smaller, asked)
-            if kind == "mermaid":
-                back = len(way_back(view)) if backward else 0
-                fits = len(view.edges) + back <= MOST_EDGES or fold is not None
-            else:
-                widest = manner.draw(view, replace(asked, show=())).paper[0] if page else 0.0
-                fits = page is None or widest <= PAGES[page]
-            if fits:
-                rung = number
-                return view
-        if page is not None:
-            raise UsageError(
-                f"the picture does not fit: {page} is {PAGES[page]} pixels wide, and this takes {widest:.0f}; "
-                "show less on edges and nodes, fold it, or ask for another style"
-            )
-        return view
-
-    def seen(carried: Iterable[str]) -> View:
-        return view_of(
-            source,
-            show=carried,
-            notes=notes,
-            highlight=highlight,
-            fold_with=shorten,
-            contributions=flow is not None or backward,
-        )
-
-    sums = backward and "step" in manner.can  # its numbers, and not only its way
-    walk = None
     if isinstance(source, View):
         if highlight is not None:
             raise UsageError("a route is found on a tape: give the tape, or light its view with view_of(highlight=…)")
-        view = shorten(source)
+        whole, told = source, None
     else:
-        if kind == "html":
-            walk = walk_of(source, losses, WALKED)
-        carried = (*shown, *(("shape", "value", "grad", "local") if kind == "json" else ()))
-        if kind == "html" and walk is None:  # a page that walks has its numbers from there
-            carried = (*carried, "value", "grad")
-        if sums:
-            carried = (*carried, "grad")
-        view = seen(carried)
-    while page is not None and (widest := manner.draw(view, asked).paper[0]) > PAGES[page]:
-        rung += 1  # its numbers need more room than its structure
-        view = shorten(source) if isinstance(source, View) else seen(carried)
+        source = tape_of(source)
+        whole, told = structure_of(source, notes=notes, highlight=highlight)
+    if manner.past_stacks:
+        whole = past_stacks(whole)
+    walk = walk_of(source, losses, WALKED) if kind == "html" and not isinstance(source, View) else None
+    carried = (*shown, *(("shape", "value", "grad", "local") if kind == "json" else ()))
+    if kind == "html" and walk is None:  # a page that walks has its numbers from there
+        carried = (*carried, "value", "grad")
+    if backward and "step" in manner.can:  # its numbers, and not only its way
+        carried = (*carried, "grad")
+
+    def measured(view: View) -> View:
+        """Read the numbers off the tape; only those of what is drawn."""
+        if isinstance(source, View):
+            return view
+        return with_numbers(view, source, carried, contributions=flow is not None or backward, said=told)
+
+    if "step" in manner.can:
+        asked = replace(asked, block=choose(whole, step, layer, direction, call))
+    # a page of a document folds its middle steps itself, and can open them
+    opened = kind == "html" and style == "graph" and len(whole) <= OPENED
+    fold = False if fold is None and opened else fold
+    if page is not None:
+        view, asked = _on_page(page, whole, manner, asked, fold, measured)
+    else:
+        view = _as_asked(whole, manner, asked, fold)
+    if kind == "mermaid" and fold is None and not manner.whole:
+        small = (v for v in fewer(manner.levels, whole, _KEPT) if _lines(v, backward) <= MOST_EDGES)
+        view = view if _lines(view, backward) <= MOST_EDGES else next(small, view)
+    view = measured(view)
 
     svg, who, said = None, "none", _description(view)
     data: str | bytes
@@ -316,6 +318,7 @@ def render(
     else:
         scene = manner.draw(view, replace(asked, title=None) if kind == "html" else asked)
         scene.title = title or scene.title  # on a page it is the heading already
+        scene.zoom *= asked.zoom
         who = scene.engine
         said = scene.description or said
         svg = to_svg(scene, theme, said)
@@ -424,23 +427,51 @@ def _facts(view: View, time: str) -> list[str]:
     return parts
 
 
-def _smaller(view: View, folded: bool = False) -> Iterator[View]:
-    """Yield the view, folded if it is long or if asked for, and smaller and smaller ones for who has no room for it."""
-    steps = view.steps
-    first = fold_view(view) if folded or len(steps) > STEPS_SHOWN else view
-    if not steps:
-        yield elide(first)
-        return
-    kept = range(min(len(steps) - 1, _KEPT), 0, -1)
+def _as_asked(whole: View, manner: Style, asked: Asked, fold: Fold) -> View:
+    """Return the view that a style draws where there is room for it."""
+    if not manner.whole:
+        if not isinstance(fold, bool | None):
+            whole = fold_view(whole, fold)
+        elif fold is not False:
+            whole = fold_view(whole) if fold or len(whole.steps) > STEPS_SHOWN else whole
+            whole = whole if whole.steps else elide(whole)
+    return manner.shape(whole, asked)
 
-    def shorter() -> Iterator[View]:
-        yield first
-        yield from (fold_view(view, keep=steps[: n - n // 2] + steps[len(steps) - n // 2 :]) for n in kept)
 
-    yield from shorter()
-    for smaller in (lambda v: fold_view(v, "gate"), unroll):
-        yield from map(smaller, shorter())
-    yield roll(view)
+def _on_page(
+    page: str, whole: View, manner: Style, asked: Asked, fold: Fold, measured: Callable[[View], View]
+) -> tuple[View, Asked]:
+    """Return the view that shows most on a page, and with which spacing it is drawn.
+
+    Raises:
+        UsageError: nothing that may be folded makes it fit.
+    """
+    fit = Fit(
+        page,
+        lambda view, spacing: manner.draw(measured(view), replace(asked, spacing=spacing)),
+        lambda view, spacing: manner.draw(view, replace(asked, show=(), flow=None, spacing=spacing)),
+    )
+    if fold is None and whole.steps and manner.levels:
+        found = fit.best(whole, manner.levels, STEPS_SHOWN)
+    else:
+        view = _as_asked(whole, manner, asked, fold)
+        found = fit.spaced(view)
+    if found is not None:
+        return found.view, replace(asked, spacing=found.spacing, zoom=found.zoom)
+    (across, down), (wide, high) = fit.room, fit.missed
+    less = [
+        *(["show less on edges and nodes"] if set(asked.show) - {"shape"} else []),
+        *(["leave out fold="] if fold is not None else []),
+        "draw it without page=",
+    ]
+    raise UsageError(
+        f"the picture does not fit: {page} is {across} × {down} pixels, and this takes {wide:.0f} × {high:.0f}; "
+        + ", or ".join(less)
+    )
+
+
+def _lines(view: View, backward: bool) -> int:
+    return len(view.edges) + (len(way_back(view)) if backward else 0)
 
 
 class _CallableModule(ModuleType):

@@ -92,12 +92,16 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
             if weight is None or data is None:
                 continue
             source = by_id[weight.source]
-            letter = out[source.id][0] if source.tap is not None else parameter_letter(source.name)
+            letter = out[source.id][0] if source.tap is not None else _letter(source)
             indexed = re.match(r"([a-zA-Z])(?:ₜ|[\[_]?-?\d+\]?)$", data.carries or "")
             operand = indexed.group(1) if indexed else "h" if data.role == "hidden" else "x"
             plus = " + b" if len(edges) > 2 else ""
             out[n.id] = (f"{letter} {operand}{plus}", True)
     return out
+
+
+def _letter(parameter: ViewNode) -> str:
+    return "W" if parameter.members else parameter_letter(parameter.name)
 
 
 def band_of(node: ViewNode) -> tuple[int, int] | None:
@@ -108,7 +112,7 @@ def band_of(node: ViewNode) -> tuple[int, int] | None:
             layer = int(part[6:])
         elif part in ("forward", "reverse"):
             way = 1 if part == "forward" else 2
-    read = node.kind not in ("op", "fold") or (node.op == "getitem" and node.kind == "op")
+    read = node.kind not in ("op", "fold") or node.op == "getitem"
     if layer is None or read or (node.op in ("concatenate", "stack")):
         return None
     return layer, way
@@ -124,7 +128,8 @@ def is_block(node: ViewNode) -> bool:
 def counted(node: ViewNode) -> str:
     """Return what a fold stands for, in the space of a box."""
     if node.op == "fold":
-        return f"{node.count} operations"
+        said = f"{node.count} operations"
+        return "" if node.label.endswith(said) else said
     steps = node.span[1] - node.span[0] + 1 if node.span else 0
     return "" if node.count == steps else f"{node.count} times"
 

@@ -42,13 +42,10 @@ _LONGEST_NOTE = 48
 _LOOP = 40.0
 """Pixels beside a block for each value that it hands to itself."""
 _MARGIN = 14.0
-_FRAME_PAD = 10.0
 _HEADER = 16.0
 _HEAD = 14.0
 _LEADING = 1.18
 """Height of a line for each pixel of its letters."""
-_PAD = 6.0
-"""Pixels that a box is higher than its lines."""
 _LEVEL = {"cell": 0, "data": 1, "hidden": 2, "parameter": 3}
 """Which wire enters or leaves a block above which."""
 _OVERLAID = (
@@ -60,6 +57,31 @@ _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
 
 
+@dataclass(frozen=True)
+class Spacing:
+    """How much air a picture has, in pixels: what can be given up where a page has little room. Letters stay."""
+
+    apart: float = 14.0
+    """Between the ranks of a step."""
+    pad: float = 6.0
+    """What a box is higher than its lines."""
+    rails: float = 3.0
+    """Between the parameters on their rails."""
+    frame: float = 10.0
+    """Between a frame and what is in it."""
+    block: tuple[float, float] = (150.0, 100.0)
+    """Width and height, at least, of what stands for a whole cell or layer."""
+    flat: bool = False
+    """Whether what stands before and above the steps is written on one line."""
+
+
+AIRY = Spacing()
+NARROW = Spacing(frame=7.0, block=(112.0, 100.0))
+LOW = Spacing(apart=9.0, pad=3.0, rails=1.0, block=(150.0, 52.0))
+TIGHT = replace(LOW, frame=NARROW.frame, block=(NARROW.block[0], LOW.block[1]))
+FLAT = replace(TIGHT, flat=True)
+
+
 def lay_out(
     view: View,
     *,
@@ -68,6 +90,7 @@ def lay_out(
     title: str | None = None,
     backward: bool = False,
     flow: str | None = None,
+    spacing: Spacing = AIRY,
 ) -> Scene:
     """Return the scene of a view: the steps side by side if it has any, one plan otherwise.
 
@@ -78,8 +101,9 @@ def lay_out(
         title: a line above the picture.
         backward: whether the reverse sweep is drawn along the edges that carry a gradient.
         flow: "width" or "color" of the edges follows the contribution that they carry.
+        spacing: how much room there is between things.
     """
-    return _Builder(view, tuple(show), arrange, backward, flow).build(title or "")
+    return _Builder(view, tuple(show), arrange, backward, flow, spacing).build(title or "")
 
 
 @dataclass
@@ -100,8 +124,15 @@ class _Column:
 
 class _Builder:
     def __init__(
-        self, view: View, show: tuple[str, ...], arrange: Arrange | None, backward: bool, flow: str | None
+        self,
+        view: View,
+        show: tuple[str, ...],
+        arrange: Arrange | None,
+        backward: bool,
+        flow: str | None,
+        spacing: Spacing,
     ) -> None:
+        self.spacing, self.frame_pad = spacing, spacing.frame
         self.view, self.show, self.arrange, self.backward, self.flow = view, show, arrange, backward, flow
         self.labelled = bool({"local", "gain", "flow"}.intersection(show))
         # two lines side by side need room for what runs back between them
@@ -223,13 +254,16 @@ class _Builder:
             lines.append((_figure(node, node.value, "", "‖·‖ "), SMALL, "sans", False, "v"))
         if "grad" in self.show and node.grad:
             lines.append((_figure(node, node.grad, "∂ ", "‖∂‖ "), SMALL, "sans", False, "d"))
+        if self.spacing.flat and (node.id in self.ceiling_set or node.id in self.early):
+            face = "oblique" if node.kind == "input" else "sans"
+            return [("  ".join(text for text, *_ in lines), NOTE, face, math, "t")]
         return lines
 
     def _size(self, id: int) -> tuple[float, float]:
         if id not in self.sized:
             lines = self._lines(self.nodes[id])
             w = max(width(t, s, f, m) for t, s, f, m, _ in lines) + 12
-            h = sum(s * _LEADING for _, s, *_ in lines) + _PAD
+            h = sum(s * _LEADING for _, s, *_ in lines) + self.spacing.pad
             self.sized[id] = (max(round(w), 26.0), float(round(h)))
         return self.sized[id]
 
@@ -342,7 +376,7 @@ class _Builder:
             need = 9.0 * min(arguments, 12) + (max(lines_in - 1, 0) * pitch + 10 if lines_in else 0) + 6
             hint = (float(GATES.index(n.gate) if n.gate in GATES else len(GATES) if climbing else 1.5),)
             if is_block(n):
-                w, h = max(w, 150.0), max(h, 100.0)
+                w, h = max(w, self.spacing.block[0]), max(h, self.spacing.block[1])
             self.sized[i] = (max(w, need), h)
             if i in entered:
                 need = max(need, widest)
@@ -355,7 +389,11 @@ class _Builder:
                 for t, ks in column.risers.items()
             ),
             tuple(dict.fromkeys(entries)),
-            tuple(local[i] for i in column.ids if any(t in self.ceiling_set for t in self._readers(i))),
+            tuple(
+                (local[i], 2 * max(self._shifts(i).values()))
+                for i in column.ids
+                if any(t in self.ceiling_set for t in self._readers(i))
+            ),
             tuple(
                 (local[i], leftwards)
                 for i in column.ids
@@ -363,6 +401,7 @@ class _Builder:
                 if leftwards in {at == index - 1 for at in self._elsewhere(i, index)}
             ),
             tuple(self.gaps),
+            self.spacing.apart,
         )  # fmt: skip
         if problem not in self.cache:
             self.cache[problem] = solve(problem, self.arrange)
@@ -378,11 +417,13 @@ class _Builder:
         self._sort_out()
         self.rail_set = set(self.rails)
         self.ceiling_set = set(self.ceiling)
+        self.early = set(self.before) - self.rail_set
         self._even_out()
         self._sort_bands()
         for index in range(len(self.columns)):
             self._plan(index)
         self._align_bands()
+        self._lift_folds()
         self._gather_corridors()
         self._place_columns(title)
         self._draw_rails()
@@ -409,37 +450,78 @@ class _Builder:
                     self.band[i] = len(keys)
             keys = [*keys, (len(keys), 0)]
         users: dict[int, set[int]] = {rail: set() for rail in self.rails}
+        climbed: dict[int, set[int]] = {}
         for e in self.edges:
             root = self._root(e.source)
-            if root in users and e.target not in self.taps:
+            if root not in users or e.target in self.taps:
+                continue
+            if self.nodes[e.target].span and e.target not in self.band and e.target in self.home:
+                climbed.setdefault(e.target, set()).add(root)  # whole steps use what each of their layers does
+            else:
                 users[root].add(self.band.get(e.target, 0) if e.target in self.home else 0)
         self.rail_band = {rail: max(bands, default=0) if len(bands) == 1 else 0 for rail, bands in users.items()}
-        texts = [self._local(k) for k in range(len(self.edges)) if self._root(self.edges[k].source) in users]
-        self.locals_room = max((width(t, TINY, math=True) for t in texts if t), default=-8.0) + 8.0
+        self.band.update((i, max(self.rail_band[rail] for rail in read)) for i, read in climbed.items())
+        # what stands on the lines that climb from the rails, below each band
+        self.locals_room = [0.0] * max(len(keys), 1)
+        for k, e in enumerate(self.edges):
+            if self.labelled and (root := self._root(e.source)) in users and (text := self._local(k)):
+                at = self.rail_band[root]
+                self.locals_room[at] = max(self.locals_room[at], width(text, TINY, math=True) + 8.0)
         self.gaps = [0.0] * max(len(keys), 1)
         for rail, above in self.rail_band.items():
             if above:
                 self.gaps[above] += self._rail_height(rail)
-        self.gaps = [gap + 12.0 + self.locals_room if gap else 0.0 for gap in self.gaps]
+        self.gaps = [gap + 12.0 + room if gap else 0.0 for gap, room in zip(self.gaps, self.locals_room, strict=True)]
 
     def _rail_height(self, rail: int) -> float:
         if self.nodes[rail].kind == "parameter":
-            return self._head(rail)[1] + 3.0
+            return self._head(rail)[1] + self.spacing.rails
         return self._size(rail)[1] + 10.0
 
     def _align_bands(self) -> None:
-        """Bring each band to the same height in all steps."""
+        """Bring each band to the same height in all steps, and leave room for the states that its first step reads."""
         framed = [c for c in self.columns if c.frame]
         shifts = [0.0] * len(framed)
         tops = [[0.0] for _ in framed]
+        states = self._state_room()
         for b in range(1, len(self.gaps)):
             place = max(c.plan.bands[b] + shift for c, shift in zip(framed, shifts, strict=True))
+            place = max(place, tops[0][-1] + self.gaps[b - 1] + states[b - 1])
             shifts = [place - c.plan.bands[b] for c in framed]
             for top in tops:
                 top.append(place)
         self.band_y = tops[0] if tops else [0.0]
         for c, top in zip(framed, tops, strict=True):
             c.plan = c.plan.stretched(top)
+
+    def _state_room(self) -> list[float]:
+        """Return how high the first states of each band are, one above the other."""
+        room = [0.0] * len(self.gaps)
+        for i in self.before:
+            read = [t for t in self._readers(i) if self.home.get(t) == 0]
+            if read and i not in self.rail_set:
+                room[min(self.band.get(t, 0) for t in read)] += self._size(i)[1] + 6.0
+        return [high + 8.0 if high else 0.0 for high in room]
+
+    def _lift_folds(self) -> None:
+        """Bring what stands for whole steps to the height of what it reads and hands on, if no rail is in its way."""
+        tallest = max((c.plan.height for c in self.columns), default=0.0)
+        for index, column in enumerate(self.columns):
+            if len(column.ids) != 1 or not is_block(self.nodes[column.ids[0]]) or any(self.rail_band.values()):
+                continue
+            fold, levels = column.ids[0], []
+            for source, _ in column.entries:
+                if (home := self.home.get(source)) in (index - 1, index + 1):
+                    other = self.columns[home]
+                    levels.append(other.plan.exits[other.local[source], home > index][1])
+            for other in self.columns[max(index - 1, 0) : index + 2]:
+                for wire, ((source, _), ks) in enumerate(other.entries.items()):
+                    if source == fold:
+                        levels.append(other.plan.entries[wire, other.local[self.edges[ks[0]].target]][1])
+            if levels:
+                lift = sum(levels) / len(levels) - column.plan.centre[0][1]
+                lift = min(max(lift, 0.0), tallest - column.plan.height)
+                column.plan = column.plan.stretched([b + lift for b in column.plan.bands])
 
     def _gather_corridors(self) -> None:
         """Find what runs between columns; corridor k lies to the left of column k."""
@@ -493,26 +575,26 @@ class _Builder:
         x = self.left_end
         for k, column in enumerate(self.columns):
             x += self._corridor_width(k)
-            column.x = x + (_FRAME_PAD if column.frame else 4.0)
+            column.x = x + (self.frame_pad if column.frame else 4.0)
             header = self._header_width(column) if column.frame else 0
-            x += max(column.plan.width + 2 * (_FRAME_PAD if column.frame else 4.0), header)
+            x += max(column.plan.width + 2 * (self.frame_pad if column.frame else 4.0), header)
         self.right = x + (self._corridor_width(len(self.columns)) if self.corridor[-1] else 0.0)
         self.title_room = self._title_room(title)
         top = _MARGIN + self.title_room
         ceiling_height = max((self._size(i)[1] for i in self.ceiling), default=0.0) + 12.0
-        if self.labelled:
-            readers = (sum(t in self.ceiling_set for t in self._readers(i)) for i in self.nodes)
-            ceiling_height += 5.0 + 9.0 * min(sum(readers), 3)
         if self.rows_above:
             top -= 6.0  # half of what is between two rows
         self.ceiling_y = [top + ceiling_height * (self.rows_above - r - 0.5) for r in range(self.rows_above)]
         self.frame_top = top + ceiling_height * self.rows_above + (5 if self.rows_above else 0)
+        if self.labelled and self.rows_above:  # what stands on the ways up, right above the frames
+            readers = sum(t in self.ceiling_set for i in self.nodes for t in self._readers(i))
+            self.frame_top += 5.0 + 10.0 * min(readers, 3)
         head = self._headroom(tallest) if self.timed else 0.0
-        self.base = self.frame_top + head + tallest + (_FRAME_PAD - 2)
-        self.frame_bottom = self.base + (_FRAME_PAD - 2 if self.timed else 0.0)
+        self.base = self.frame_top + head + tallest + (self.frame_pad - 2)
+        self.frame_bottom = self.base + (self.frame_pad - 2 if self.timed else 0.0)
         lanes = 10.0 + 12.0 * self.far_lanes if self.far_lanes else 0.0
         self.far_y = self.frame_bottom + 16.0
-        self.rail_top = self.frame_bottom + lanes + 14.0 + self.locals_room
+        self.rail_top = self.frame_bottom + lanes + 14.0 + self.locals_room[0]
         self._place_rails()
 
     def _title_room(self, title: str) -> float:
@@ -521,7 +603,7 @@ class _Builder:
             return 0.0
         end = _MARGIN + width(title, _TITLE, "bold") + 12.0
         ways = (c.x + way[-1][0] - 8.0 for c in self.columns for way in c.plan.tops.values())
-        starts = [c.x - _FRAME_PAD for c in self.columns if c.frame or not self.timed]
+        starts = [c.x - self.frame_pad for c in self.columns if c.frame or not self.timed]
         corner = min(ways, default=0.0) if self.rows_above else min(starts, default=0.0)
         # chains left of the rails may stand as high as the first frame
         return 0.0 if end < corner and max(self.depth.values(), default=0) == 0 else 26.0
@@ -531,7 +613,7 @@ class _Builder:
         for column in self.columns:
             if not column.frame:
                 continue
-            end = self._header(column)[2] + 8.0 - _FRAME_PAD
+            end = self._header(column)[2] + 8.0 - self.frame_pad
             low = tallest - 15.0
             for i, k in column.local.items():
                 (x, y), (w, h) = column.plan.centre[k], self.sized[i]
@@ -550,7 +632,7 @@ class _Builder:
     def _header(self, column: _Column) -> tuple[float, float, float]:
         """Return where a frame's title and its note begin, beside what leads up and out, and where both end."""
         ways = sorted(
-            way[-1][0] + _FRAME_PAD + shift
+            way[-1][0] + self.frame_pad + shift
             for source, way in column.plan.tops.items()
             for shift in self._shifts(column.ids[source]).values()
         )
@@ -629,16 +711,15 @@ class _Builder:
         self.left_end = end + 2 if self.depth else _MARGIN
         if self.depth and not any(self.rail_band.values()):
             # no rail is as high as the frames: they may begin above the taps, if no parameter climbs through those
-            first = self.columns[0]
-            ways = [way[0][0] - self.pitch * 2 for way in first.plan.risers.values()]
-            inset = _FRAME_PAD + self._corridor_width(0) + min(ways, default=0.0)
+            ways = [way[0][0] - self.pitch * 2 for way in self.columns[0].plan.risers.values()]
+            inset = self.frame_pad + self._corridor_width(0) + min(ways, default=0.0)
             self.left_end = max(self.left_end - max(inset - 8.0, 0.0), self.head_right + 2.0)
 
     def _place_rails(self) -> None:
         """Give every rail its height: below the steps, or below the band that alone uses it."""
         below = [self.rail_top] + [
-            self.base - place - gap + 4.0 + self.locals_room
-            for place, gap in zip(self.band_y[1:], self.gaps[1:], strict=True)
+            self.base - place - gap + 4.0 + room
+            for place, gap, room in zip(self.band_y[1:], self.gaps[1:], self.locals_room[1:], strict=True)
         ]
         self.rail_y: dict[int, float] = {}
         for rail in self.rails:
@@ -655,7 +736,7 @@ class _Builder:
     def _head_text(self, node: ViewNode) -> str:
         text = node.display_name if node.kind != "parameter" else node.name
         text = text or node.label
-        if "shape" in self.show and node.kind == "parameter":
+        if "shape" in self.show and node.kind == "parameter" and not node.members:
             text += f"  {shape_text(node.shape)}"
         for word, summary, mark in (("value", node.value, "‖·‖"), ("grad", node.grad, "‖∂‖")):
             if word in self.show and summary:
@@ -724,8 +805,8 @@ class _Builder:
             plan, x0 = column.plan, column.x
             if column.frame:
                 text = self._frame_text(column)
-                left = x0 - _FRAME_PAD
-                w = max(plan.width + 2 * _FRAME_PAD, self._header_width(column))
+                left = x0 - self.frame_pad
+                w = max(plan.width + 2 * self.frame_pad, self._header_width(column))
                 head, beside, _ = self._header(column)
                 words = Words(text, left + head, self.frame_top + 12, 11, "sans", "start", "f")
                 note = self._note_text(column)
@@ -809,7 +890,7 @@ class _Builder:
             points = points[1:]
         band = self.rail_band[root]
         under = self.base - self.band_y[band] - self.gaps[band] - 2.0 if band else self.frame_bottom + 2.0
-        words = self._note(k, x + 5.0, under + self.locals_room, turn=90, together=together)
+        words = self._note(k, x + 5.0, under + self.locals_room[band], turn=90, together=together)
         kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
         self._wire(k, ((x, y), *points), kind, square=False, words=words)
         self.scene.dots.append((x, y, kind))
@@ -907,7 +988,8 @@ class _Builder:
             column = self.columns[c]
             w, h = self._size(i)
             own = [ways[k][-1][0] for k in self.into[i] if k in ways and self.home[self.edges[k].source] == c]
-            x = max(own, default=column.x + column.plan.width / 2)
+            middle = column.x + column.plan.width / 2
+            x = max(own, default=0.0 if any(self.edges[k].source in self.ceiling_set for k in self.into[i]) else middle)
             for k in self.into[i]:
                 if (s := self.edges[k].source) in self.ceiling_set:
                     room = 18.0 + width(self._local(k), TINY, math=True)
@@ -947,7 +1029,7 @@ class _Builder:
                     tx = ways[k][-1][0]
                     words = self._note(k, tx + 5, self.frame_top - 7)
                     while words and any(_meet(words[0].box, other.box) for other in noted):
-                        words = (replace(words[0], y=words[0].y - 9.0),)
+                        words = (replace(words[0], y=words[0].y - 10.0),)
                     noted += words
                     under = self.home[source] == self.column_of[i] and abs(tx - x) < w / 2 - 2
                     points = [*ways[k], (tx, y + h / 2)] if under else [*ways[k], (tx, y), (x - w / 2, y)]
@@ -1044,6 +1126,7 @@ class _Builder:
             self.far_x.update((run.source, slot.get(run.wire)) for run in runs if run.leaving)
         for index, left, runs, ends, slot in plans:
             labelled: set[tuple[int, str]] = set()
+            called: list[Words] = []
             for run in runs:
                 if run.leaving:
                     continue
@@ -1054,14 +1137,18 @@ class _Builder:
                 if text and index and run.wire not in labelled:
                     labelled.add(run.wire)
                     style = f"w {self._run_style(run)}"
-                    y = (y2 if run.leftward else y1) - 7
-                    self.scene.words.append(Words(text, left + 5, y, SMALL + 1, "oblique", "start", style))
+                    y = y2 if run.leftward else y1
+                    words = Words(text, left + 5, y - 7, SMALL + 1, "oblique", "start", style)
+                    if any(_meet(words.box, other.box) for other in called):
+                        words = replace(words, y=y + 8)
+                    called.append(words)
+            self.scene.words += called
 
     def _column_width(self, index: int) -> float:
         column = self.columns[index]
         if not column.frame:
             return column.plan.width + 4
-        return max(column.plan.width + 2 * _FRAME_PAD, self._header_width(column)) - _FRAME_PAD
+        return max(column.plan.width + 2 * self.frame_pad, self._header_width(column)) - self.frame_pad
 
     def _start_y(self, run: _Run) -> float:
         if run.far and not run.leaving:
@@ -1182,7 +1269,7 @@ class _Builder:
         if "flow" in self.show:
             notes.append("δ: norm of the gradient that flows along an edge")
         self.legend_extent: list[tuple[str, str, float, float]] = []
-        limit = max(self.right, 420.0)
+        limit = max(self.right, 640.0)
         x, y = _MARGIN, y + 8
         for kind, style, text in [*entries, *(("note", "", n) for n in notes)]:
             w = width(text, 9.5) + (32 if kind == "line" else 20 if kind in ("box", "delay") else 0)

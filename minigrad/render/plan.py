@@ -47,8 +47,8 @@ class Problem:
 
     `risers` are (target, how many parameter lines, pixels between them, from the gap below which band). `entries` are
     (wire, target, whether it would enter at the side, whether it comes from the right) of what comes from other steps.
-    `tops` are the boxes whose result leaves through the ceiling, `outs` those whose result goes to other steps, and
-    whether to the left one.
+    `tops` are (box, width of its lines) of those whose results leave through the ceiling, `outs` are those whose result
+    goes to other steps, and whether to the left one.
 
     Boxes of a higher band (a layer, a direction) stand above those of lower ones, with a gap of `gaps[band]` pixels
     below, for the parameters of that band.
@@ -58,7 +58,7 @@ class Problem:
     links: tuple[Link, ...]
     risers: tuple[tuple[int, int, float, int], ...] = ()
     entries: tuple[tuple[int, int, bool, bool], ...] = ()
-    tops: tuple[int, ...] = ()
+    tops: tuple[tuple[int, float], ...] = ()
     outs: tuple[tuple[int, bool], ...] = ()
     gaps: tuple[float, ...] = ()
     apart: float = 14.0
@@ -156,8 +156,8 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
         riser_chain[target] = chain
         _tie(layers, [*chain, target], 12.0)
     top_chain = {}
-    for source in problem.tops:
-        chain = [layers.add(r, 0.0, 0.0, _PAD) for r in range(rank[source] + 1, top + 1)]
+    for source, wide in problem.tops:
+        chain = [layers.add(r, wide, 0.0, _PAD) for r in range(rank[source] + 1, top + 1)]
         top_chain[source] = chain
         _tie(layers, [source, *chain], 8.0)
 
