@@ -307,7 +307,7 @@ def test_zoneout_keeps_values_with_its_probability():
         assert abs(kept.mean() - p) < 0.01
     expected = zip((0.3, 0.6), before, cell.eval()(x, before), plain(x, before), strict=True)
     for p, old, new, free in expected:
-        np.testing.assert_allclose(new.numpy(), p * old + (1 - p) * free.numpy(), rtol=1e-12)
+        np.testing.assert_allclose(new.numpy(), p * old + (1 - p) * free.numpy(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])

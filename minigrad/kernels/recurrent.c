@@ -27,9 +27,12 @@ typedef struct {
 } mg_reserve_head;
 
 enum { MG_HEAD_BYTES = 64 };
-/* Chunks: as many rows as have gates that stay in cache; if those are too few for a product that pays, so many that packing
- * the weights for it is nothing. */
-enum { MG_CHUNK_BYTES = 1 << 19, MG_CHUNK_ROWS = 192, MG_CHUNK_MOST = 512 };
+/* Chunks: as many rows as have gates that stay in cache beside what else a step touches. Where those are too few: FEW for the
+ * input's products alone, whose panels are packed already; MOST where the weights' gradients are added up as well, each chunk
+ * loading and storing all of them. */
+enum { MG_CHUNK_BYTES = 1 << 18, MG_CHUNK_FEW = 48, MG_CHUNK_ROWS = 96, MG_CHUNK_MOST = 512 };
+/* Rows that must meet a matrix before packing it pays. */
+enum { MG_PACK_ROWS = 8 };
 /* Tasks: multiplications that are worth a thread, and rows that still fill a block. */
 enum { MG_TASK_WORK = 1000000, MG_SLICE_ROWS = 4 };
 

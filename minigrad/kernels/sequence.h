@@ -20,7 +20,11 @@
 #define mg_panels MG_NAME(mg_panels)
 #define mg_panels_size MG_NAME(mg_panels_size)
 #define mg_panels_pack MG_NAME(mg_panels_pack)
+#define mg_panels_product MG_NAME(mg_panels_product)
 #define mg_panels_run MG_NAME(mg_panels_run)
+#define mg_inputs MG_NAME(mg_inputs)
+#define mg_inputs_task MG_NAME(mg_inputs_task)
+#define mg_inputs_run MG_NAME(mg_inputs_run)
 #define mg_panels_of MG_NAME(mg_panels_of)
 #define mg_panels_begin MG_NAME(mg_panels_begin)
 #define mg_sizes MG_NAME(mg_sizes)
@@ -72,18 +76,21 @@
 /* ---- Panels of a whole matrix: for each vector of columns, one vector of each gate. */
 
 typedef struct {
+    const T *matrix;
+    int transposed; /* the matrix is [gates * columns, depth], else [depth, columns] */
     ptrdiff_t columns, depth;
     int gates;
     ptrdiff_t count, each, more; /* panels, and vectors of columns in each; the first `more` have one more */
-    T *data;
+    T *data; /* NULL: too few rows ever meet the matrix, it is read where it lies */
 } mg_panels;
 
 /* As few panels as hold all vectors, none much smaller than the others. */
-MG_INLINE mg_panels mg_panels_of(ptrdiff_t columns, ptrdiff_t depth, int gates)
+MG_INLINE mg_panels mg_panels_of(const T *matrix, int transposed, ptrdiff_t columns, ptrdiff_t depth, int gates)
 {
     const ptrdiff_t vectors = (columns + W - 1) / W, most = gates == 1 ? MG_PANEL_VECS : 1;
     const ptrdiff_t count = (vectors + most - 1) / most;
-    return (mg_panels){columns, depth, gates, count, count ? vectors / count : 0, count ? vectors % count : 0, NULL};
+    return (mg_panels){
+        matrix, transposed, columns, depth, gates, count, count ? vectors / count : 0, count ? vectors % count : 0, NULL};
 }
 
 MG_INLINE ptrdiff_t mg_panels_size(const mg_panels *p)
@@ -97,35 +104,50 @@ MG_INLINE ptrdiff_t mg_panels_begin(const mg_panels *p, ptrdiff_t panel)
     return panel * p->each + (panel < p->more ? panel : p->more);
 }
 
-/* transposed: the matrix is [gates * columns, depth], else [depth, columns]. */
-MG_APART void mg_panels_pack(const mg_panels *p, const T *matrix, int transposed)
+MG_APART void mg_panels_pack(const mg_panels *p)
 {
-    for (ptrdiff_t k = 0; k < p->count; k++) {
+    for (ptrdiff_t k = 0; p->data && k < p->count; k++) {
         const ptrdiff_t begin = mg_panels_begin(p, k), vecs = mg_panels_begin(p, k + 1) - begin;
         T *vector = p->data + begin * p->gates * W * p->depth;
         for (ptrdiff_t v = 0; v < vecs; v++)
             for (int g = 0; g < p->gates; g++, vector += W) {
                 const ptrdiff_t u = (begin + v) * W;
-                if (transposed)
-                    mg_pack_rows(matrix + (g * p->columns + u) * p->depth, p->depth, p->columns - u, p->depth, vector,
+                if (p->transposed)
+                    mg_pack_rows(p->matrix + (g * p->columns + u) * p->depth, p->depth, p->columns - u, p->depth, vector,
                                  vecs * p->gates * W);
                 else
-                    mg_pack_columns(matrix + u, p->columns, p->columns - u, p->depth, vector, vecs * W);
+                    mg_pack_columns(p->matrix + u, p->columns, p->columns - u, p->depth, vector, vecs * W);
             }
     }
 }
 
-/* Run a cell on every unit of every row: a[rows, depth] times the panels. a == NULL: the products are zero, as they are
- * where no row of a block lives at time t. Steps go through the panels to and fro, so each finds in cache what the one
- * before it used last. */
-MG_APART void mg_panels_run(const mg_panels *p, int fro, mg_cell cell, const void *step, ptrdiff_t rows, const T *a,
-                            ptrdiff_t lda, const ptrdiff_t *lengths, ptrdiff_t t)
+/* tile[n, vecs * gates * W] = a[n, depth] times the columns from vector `begin` on. */
+MG_INLINE void mg_panels_product(const mg_panels *p, ptrdiff_t begin, int vecs, int n, const T *a, ptrdiff_t lda, T *tile)
+{
+    const ptrdiff_t u = begin * W, width = vecs * p->gates * W;
+    const ptrdiff_t columns = p->columns - u < vecs * W ? p->columns - u : vecs * W;
+    if (p->data)
+        mg_panel_products[vecs * p->gates - 1][n - 1](p->depth, a, lda, p->data + u * p->gates * p->depth, tile);
+    else if (!p->transposed)
+        MG_GEMM(0, 0, n, columns, p->depth, a, lda, p->matrix + u, p->columns, tile, width, 0);
+    else
+        for (int g = 0; g < p->gates; g++) /* of several gates there is one vector each */
+            MG_GEMM(0, 1, n, columns, p->depth, a, lda, p->matrix + (g * p->columns + u) * p->depth, p->depth, tile + g * W,
+                    width, 0);
+}
+
+/* Run a cell on every unit of every row: a[rows, depth] times the panels first..last-1. a == NULL: the products are zero,
+ * as they are where no row of a block lives at time t. Steps go through the panels to and fro, so each finds in cache what
+ * the one before it used last. */
+MG_APART void mg_panels_run(const mg_panels *p, ptrdiff_t first, ptrdiff_t last, int fro, mg_cell cell, const void *step,
+                            ptrdiff_t rows, const T *a, ptrdiff_t lda, const ptrdiff_t *lengths, ptrdiff_t t)
 {
     T tile[MG_PANEL_ROWS * MG_PANEL_VECS * W] __attribute__((aligned(64)));
-    for (ptrdiff_t i = 0; i < p->count; i++) {
-        const ptrdiff_t k = fro ? p->count - 1 - i : i, begin = mg_panels_begin(p, k);
+    if (p->data == NULL)
+        memset(tile, 0, sizeof tile); /* what no product fills is padding */
+    for (ptrdiff_t i = first; i < last; i++) {
+        const ptrdiff_t k = fro ? last - 1 - (i - first) : i, begin = mg_panels_begin(p, k);
         const int vecs = (int)(mg_panels_begin(p, k + 1) - begin), all = vecs * p->gates, most = mg_panel_rows(all);
-        const T *panel = p->data + begin * p->gates * W * p->depth;
         for (ptrdiff_t row = 0; row < rows;) {
             const ptrdiff_t left = rows - row;
             const int n = (int)(left <= most ? left : left < 2 * most ? (left + 1) / 2 : most);
@@ -136,7 +158,7 @@ MG_APART void mg_panels_run(const mg_panels *p, int fro, mg_cell cell, const voi
                     lives |= t < lengths[r];
             }
             if (lives)
-                mg_panel_products[all - 1][n - 1](p->depth, a + row * lda, lda, panel, tile);
+                mg_panels_product(p, begin, vecs, n, a + row * lda, lda, tile);
             else
                 memset(tile, 0, (size_t)(n * all * W) * sizeof(T));
             for (int v = 0; v < vecs; v++)
@@ -150,8 +172,9 @@ MG_APART void mg_panels_run(const mg_panels *p, int fro, mg_cell cell, const voi
 
 typedef struct {
     int gates;
-    ptrdiff_t padded;                /* hidden units in whole vectors */
-    ptrdiff_t gates_n, da_n, h_n, c_n; /* distances of rows */
+    ptrdiff_t padded;         /* hidden units in whole vectors */
+    ptrdiff_t gates_n;        /* slots of a row */
+    ptrdiff_t da_n, h_n, c_n; /* distances of rows */
 } mg_sizes;
 
 /* A distance of rows of n elements: whole cache lines, but not whole pages, whose lines would share one place in cache. */
@@ -165,10 +188,12 @@ MG_INLINE ptrdiff_t mg_distance(ptrdiff_t n)
 MG_INLINE mg_sizes mg_sizes_of(const mg_layer *l)
 {
     const int gates = l->cell == MG_CELL_LSTM ? 4 : l->cell == MG_CELL_GRU ? 3 : 1;
+    const int slots = l->cell == MG_CELL_LSTM ? MG_SLOTS_LSTM : l->cell == MG_CELL_GRU ? MG_SLOTS_GRU : MG_SLOTS_RNN;
+    const ptrdiff_t padded = (l->hidden + W - 1) / W * W;
     return (mg_sizes){
         .gates = gates,
-        .padded = (l->hidden + W - 1) / W * W,
-        .gates_n = mg_distance((l->cell == MG_CELL_GRU ? 4 : gates) * l->hidden),
+        .padded = padded,
+        .gates_n = slots * padded,
         .da_n = mg_distance(gates * l->hidden),
         .h_n = mg_distance(l->output),
         .c_n = mg_distance(l->hidden),
@@ -176,13 +201,15 @@ MG_INLINE mg_sizes mg_sizes_of(const mg_layer *l)
 }
 
 /* Steps of a chunk. */
-MG_INLINE ptrdiff_t mg_chunk(ptrdiff_t steps, ptrdiff_t rows, ptrdiff_t distance)
+MG_INLINE ptrdiff_t mg_chunk(ptrdiff_t steps, ptrdiff_t rows, ptrdiff_t distance, int training)
 {
     if (rows <= 0 || distance <= 0)
         return steps;
     ptrdiff_t most = MG_CHUNK_BYTES / (ptrdiff_t)sizeof(T) / distance;
-    if (most < MG_CHUNK_ROWS)
+    if (training && most < MG_CHUNK_ROWS)
         most = MG_CHUNK_MOST;
+    if (most < MG_CHUNK_FEW)
+        most = MG_CHUNK_FEW;
     const ptrdiff_t chunk = (most + rows - 1) / rows;
     return chunk < steps ? chunk : steps;
 }
@@ -200,16 +227,16 @@ MG_INLINE T *mg_offset(const void *p, ptrdiff_t n)
 
 /* One direction's weights, packed as the one and the other way need them; no data where a way is not taken. */
 typedef struct {
-    mg_panels state, project;   /* w_hh, w_hr forward */
-    mg_panels back, unproject;  /* and backward */
-    T *bias;                    /* [4, padded] */
+    mg_panels input, state, project;         /* w_ih, w_hh, w_hr forward */
+    mg_panels input_back, back, unproject;   /* and backward */
+    T *bias;                                 /* [4, padded] */
 } mg_weights;
 
 /* What a slice works in. */
 typedef struct {
     T *h[2];        /* [rows, h_n] */
     T *c;           /* cells, [rows, c_n] of one step or more */
-    T *gates;       /* [steps of a chunk or more, rows, gates_n] */
+    T *gates;       /* [steps of a chunk or more, vectors of units, rows, slots, W] */
     T *unprojected; /* [rows, c_n] */
     T *x;           /* [chunk, rows, input], if x must be copied */
 } mg_forward_room;
@@ -222,7 +249,7 @@ typedef struct {
     T *carry, *dh_0;     /* [rows, h_n] */
     T *dc;               /* [rows, c_n] */
     T *sums, *totals;    /* [MG_SUMS, padded]: a chunk's, all */
-    T *x, *dx, *h;       /* [chunk, rows, n], where copies are needed */
+    T *x, *h;            /* [chunk, rows, n], where copies are needed */
     T *zeros;            /* [output] */
     const T **h_in;      /* [rows] */
     T *dw_ih, *dw_hh, *dw_hr; /* where the slice's part goes, and whether something is there already */
@@ -255,20 +282,23 @@ MG_INLINE void mg_weights_place(mg_weights *w, const mg_layer *l, const mg_direc
                                 int backward)
 {
     const mg_sizes z = mg_sizes_of(l);
-    const ptrdiff_t n = l->hidden, out = l->output;
+    const ptrdiff_t n = l->hidden, out = l->output, in = l->input;
+    const int packs = l->steps * l->batch >= MG_PACK_ROWS;
     const struct {
         mg_panels *at, is;
         int wanted;
     } all[] = {
-        {&w->state, mg_panels_of(n, out, z.gates), forward},
-        {&w->project, mg_panels_of(out, n, 1), forward && way->w_hr},
-        {&w->back, mg_panels_of(out, z.gates * n, 1), backward},
-        {&w->unproject, mg_panels_of(n, out, 1), backward && way->w_hr},
+        {&w->input, mg_panels_of(way->w_ih, 1, n, in, z.gates), forward},
+        {&w->state, mg_panels_of(way->w_hh, 1, n, out, z.gates), forward},
+        {&w->project, mg_panels_of(way->w_hr, 1, out, n, 1), forward && way->w_hr},
+        {&w->input_back, mg_panels_of(way->w_ih, 0, in, z.gates * n, 1), backward && l->dx},
+        {&w->back, mg_panels_of(way->w_hh, 0, out, z.gates * n, 1), backward},
+        {&w->unproject, mg_panels_of(way->w_hr, 0, n, out, 1), backward && way->w_hr},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].wanted) {
             *all[i].at = all[i].is;
-            all[i].at->data = mg_carve(arena, mg_panels_size(all[i].at));
+            all[i].at->data = packs ? mg_carve(arena, mg_panels_size(all[i].at)) : NULL;
         }
     if (forward)
         w->bias = mg_carve(arena, 4 * z.padded);
@@ -278,10 +308,10 @@ MG_APART void mg_weights_pack(const mg_weights *w, const mg_layer *l, const mg_d
 {
     const mg_sizes z = mg_sizes_of(l);
     const ptrdiff_t n = l->hidden;
-    if (w->state.data) {
-        mg_panels_pack(&w->state, way->w_hh, 1);
-        if (way->w_hr)
-            mg_panels_pack(&w->project, way->w_hr, 1);
+    const mg_panels *all[] = {&w->input, &w->state, &w->project, &w->input_back, &w->back, &w->unproject};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        mg_panels_pack(all[i]);
+    if (w->bias) {
         memset(w->bias, 0, (size_t)(4 * z.padded) * sizeof(T));
         const T *b_ih = way->b_ih, *b_hh = way->b_hh;
         for (int g = 0; g < z.gates; g++) {
@@ -293,11 +323,6 @@ MG_APART void mg_weights_pack(const mg_weights *w, const mg_layer *l, const mg_d
                     w->bias[(g + apart) * z.padded + u] += b_hh[g * n + u];
             }
         }
-    }
-    if (w->back.data) {
-        mg_panels_pack(&w->back, way->w_hh, 0);
-        if (way->w_hr)
-            mg_panels_pack(&w->unproject, way->w_hr, 0);
     }
 }
 
@@ -412,6 +437,33 @@ MG_INLINE void mg_forward_room_place(mg_forward_room *room, const mg_slice *p, m
         room->x = mg_carve(arena, p->chunk * p->rows * l->input);
 }
 
+/* The product of a chunk's inputs with W_ih, or of its gates' cotangents: shared among threads where no slices are. */
+typedef struct {
+    const mg_panels *panels;
+    int tasks;
+    mg_cell cell;
+    const void *step;
+    ptrdiff_t rows, lda;
+    const T *a;
+} mg_inputs;
+
+static void mg_inputs_task(void *argument, int k)
+{
+    const mg_inputs *job = argument;
+    const ptrdiff_t count = job->panels->count;
+    mg_panels_run(job->panels, mg_share(count, job->tasks, k), mg_share(count, job->tasks, k + 1), 0, job->cell, job->step,
+                  job->rows, job->a, job->lda, NULL, 0);
+}
+
+MG_APART void mg_inputs_run(const mg_panels *p, mg_cell cell, const void *step, ptrdiff_t rows, const T *a, ptrdiff_t lda)
+{
+    const double work = (double)rows * (double)p->columns * p->gates * (double)p->depth;
+    const ptrdiff_t threads = mg_threads() < p->count ? mg_threads() : p->count;
+    const int tasks = work < threads * (double)MG_TASK_WORK ? 1 : (int)threads;
+    mg_inputs job = {p, tasks, cell, step, rows, lda, a};
+    mg_parallel(mg_inputs_task, &job, tasks);
+}
+
 /* Compute the steps s0..s1-1. h[0] is the state before and after; c the cells before, and `c_step` further on after each
  * step; gates the lowest step's. silent: results are there already. */
 MG_APART void mg_forward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, const mg_forward_room *room, T **h, T *c,
@@ -423,13 +475,18 @@ MG_APART void mg_forward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, co
     const ptrdiff_t lowest = mg_lowest(p, s0, s1);
     ptrdiff_t distance;
     const T *x = mg_input_rows(p, lowest, s1 - s0, room->x, &distance);
-    MG_GEMM(0, 1, (s1 - s0) * p->rows, p->z.gates * l->hidden, l->input, x, distance, way->w_ih, l->input, gates,
-            p->z.gates_n, 0);
+    const mg_input_forward_step input = {.units = l->hidden,
+                                         .padded = p->z.padded,
+                                         .rows = p->rows,
+                                         .gates = gates,
+                                         .gates_t = p->rows * p->z.gates_n,
+                                         .bias = w->bias};
+    mg_inputs_run(&w->input, mg_input_cells[l->cell], &input, (s1 - s0) * p->rows, x, distance);
     mg_forward_step step = {
         .units = l->hidden,
         .padded = p->z.padded,
+        .rows = p->rows,
         .lengths = p->lengths,
-        .gates_n = p->z.gates_n,
         .keep = keep,
         .bias = w->bias,
         .peepholes = way->w_ph,
@@ -454,11 +511,11 @@ MG_APART void mg_forward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, co
             inner.h_in = inner.h_out = room->unprojected;
             inner.h_n = p->z.c_n;
             inner.y = NULL;
-            mg_panels_run(&w->state, t & 1, mg_forward_cells[l->cell], &inner, p->rows, h[0], p->z.h_n, p->lengths, t);
-            mg_panels_run(&w->project, t & 1, MG_NAME(mg_cell_output_forward), &output, p->rows, room->unprojected, p->z.c_n,
+            mg_panels_run(&w->state, 0, w->state.count, t & 1, mg_forward_cells[l->cell], &inner, p->rows, h[0], p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->project, 0, w->project.count, t & 1, MG_NAME(mg_cell_output_forward), &output, p->rows, room->unprojected, p->z.c_n,
                           p->lengths, t);
         } else {
-            mg_panels_run(&w->state, t & 1, mg_forward_cells[l->cell], &step, p->rows, h[0], p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->state, 0, w->state.count, t & 1, mg_forward_cells[l->cell], &step, p->rows, h[0], p->z.h_n, p->lengths, t);
         }
         T *next = h[1];
         h[1] = h[0];
@@ -534,8 +591,6 @@ MG_INLINE void mg_backward_room_place(mg_backward_room *room, const mg_slice *p,
     room->totals = mg_carve(arena, MG_SUMS * p->z.padded);
     if (!mg_one_matrix(chunk, rows, l->x_t, l->x_n, &distance))
         room->x = mg_carve(arena, chunk * rows * l->input);
-    if (!mg_one_matrix(chunk, rows, p->dx_t, p->dx_n, &distance))
-        room->dx = mg_carve(arena, chunk * rows * l->input);
     room->h = mg_carve(arena, chunk * rows * l->output);
     room->zeros = mg_carve(arena, l->output);
     room->h_in = mg_carve_bytes(arena, (size_t)rows * sizeof *room->h_in);
@@ -566,8 +621,8 @@ MG_APART void mg_backward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, c
     mg_backward_step step = {
         .units = l->hidden,
         .padded = p->z.padded,
+        .rows = p->rows,
         .lengths = p->lengths,
-        .gates_n = p->z.gates_n,
         .peepholes = way->w_ph,
         .c_n = p->z.c_n,
         .h_in = room->h_in,
@@ -601,14 +656,14 @@ MG_APART void mg_backward_steps(const mg_slice *p, ptrdiff_t s0, ptrdiff_t s1, c
             output.carry = room->carry;
             output.da = room->dh + at * p->rows * p->z.h_n;
             output.da_n = p->z.h_n;
-            mg_panels_run(&w->back, t & 1, MG_NAME(mg_cell_output_backward), &output, p->rows, product, p->z.da_n, p->lengths,
+            mg_panels_run(&w->back, 0, w->back.count, t & 1, MG_NAME(mg_cell_output_backward), &output, p->rows, product, p->z.da_n, p->lengths,
                           after);
             step.gy = NULL;
             step.carry = NULL;
             step.h = room->unprojected + at * step_c;
-            mg_panels_run(&w->unproject, t & 1, mg_backward_cells[l->cell], &step, p->rows, output.da, p->z.h_n, p->lengths, t);
+            mg_panels_run(&w->unproject, 0, w->unproject.count, t & 1, mg_backward_cells[l->cell], &step, p->rows, output.da, p->z.h_n, p->lengths, t);
         } else {
-            mg_panels_run(&w->back, t & 1, mg_backward_cells[l->cell], &step, p->rows, product, p->z.da_n, p->lengths, after);
+            mg_panels_run(&w->back, 0, w->back.count, t & 1, mg_backward_cells[l->cell], &step, p->rows, product, p->z.da_n, p->lengths, after);
         }
     }
 }
@@ -639,13 +694,13 @@ MG_APART void mg_backward_chunk(mg_slice *p, ptrdiff_t s0, ptrdiff_t s1)
         room->adds_hr = 1;
     }
     if (p->dx) {
-        T *dx = p->dx + lowest * p->dx_t;
-        if (mg_one_matrix(steps, p->rows, p->dx_t, p->dx_n, &distance)) {
-            MG_GEMM(0, 0, rows, l->input, gates, da, p->z.da_n, way->w_ih, l->input, dx, distance, p->dx_adds);
-        } else {
-            MG_GEMM(0, 0, rows, l->input, gates, da, p->z.da_n, way->w_ih, l->input, room->dx, l->input, 0);
-            mg_give_rows(dx, p->dx_t, p->dx_n, room->dx, l->input, steps, p->rows, l->input, p->dx_adds);
-        }
+        const mg_input_backward_step input = {.units = l->input,
+                                              .rows = p->rows,
+                                              .dx = p->dx + lowest * p->dx_t,
+                                              .dx_t = p->dx_t,
+                                              .dx_n = p->dx_n,
+                                              .adds = p->dx_adds};
+        mg_inputs_run(&p->weights->input_back, MG_NAME(mg_cell_input_backward), &input, rows, da, p->z.da_n);
     }
     for (ptrdiff_t i = 0; i < MG_SUMS * p->z.padded; i++) {
         room->totals[i] += room->sums[i];
@@ -710,7 +765,7 @@ MG_APART void mg_backward_slice(mg_slice *p)
     if (way->dh_0) {
         mg_backward_step first = {
             .units = l->output, .carry = room->carry, .carry_n = p->z.h_n, .da = room->dh_0, .da_n = p->z.h_n};
-        mg_panels_run(&p->weights->back, 0, MG_NAME(mg_cell_output_backward), &first, rows, l->steps ? room->link : NULL,
+        mg_panels_run(&p->weights->back, 0, p->weights->back.count, 0, MG_NAME(mg_cell_output_backward), &first, rows, l->steps ? room->link : NULL,
                       p->z.da_n, NULL, 0);
         mg_give_rows((T *)way->dh_0 + p->first * l->output, 0, l->output, room->dh_0, p->z.h_n, 1, rows, l->output,
                      (way->adds & MG_ADDS_H_0) != 0);
@@ -811,7 +866,7 @@ MG_APART size_t mg_call_place(mg_call *call, const mg_layer *l, char *base, int 
             mg_slice slice = {.l = l, .way = way, .weights = call->weights + d, .z = z, .first = first};
             slice.rows = mg_share(l->batch, call->n_slices, k + 1) - first;
             slice.lengths = l->lengths ? l->lengths + first : NULL;
-            slice.chunk = mg_chunk(backward ? mg_segment(l) : l->steps, slice.rows, z.gates_n);
+            slice.chunk = mg_chunk(backward ? mg_segment(l) : l->steps, slice.rows, z.gates_n, backward || keeps);
             if (backward && l->dx) {
                 const int apart = d == 1 && !call->together;
                 slice.dx_t = apart ? l->batch * l->input : l->dx_t;

@@ -86,6 +86,8 @@ typedef uint64_t mg_u64;
 #define v_floor MG_NAME(v_floor)
 #define v_max MG_NAME(v_max)
 #define v_min MG_NAME(v_min)
+#define v_at_least MG_NAME(v_at_least)
+#define v_at_most MG_NAME(v_at_most)
 #define v_clamp MG_NAME(v_clamp)
 #define v_fma MG_NAME(v_fma)
 #define v_powi MG_NAME(v_powi)
@@ -96,7 +98,7 @@ typedef uint64_t mg_u64;
 #define v_reduce MG_NAME(v_reduce)
 #define v_pow2 MG_NAME(v_pow2)
 #define v_ldexp MG_NAME(v_ldexp)
-#define v_expm1_tail MG_NAME(v_expm1_tail)
+#define v_expm1_small MG_NAME(v_expm1_small)
 #define v_split MG_NAME(v_split)
 #define v_log_core MG_NAME(v_log_core)
 #define v_exp MG_NAME(v_exp)
@@ -306,15 +308,29 @@ MG_INLINE V v_floor(V x)
 #endif
 }
 
-/* x limited to lo..hi, NaN as it is: x86's min and max return their second operand when one is NaN. */
-MG_INLINE V v_clamp(V x, T lo, T hi)
+/* The larger of x and lo, the smaller of x and hi; NaN as it is: x86's min and max return their second operand
+ * when one is NaN. */
+MG_INLINE V v_at_least(V x, T lo)
 {
 #if MG_X86
-    return (V)MG_MM(min)(K(hi), MG_MM(max)(K(lo), x));
+    return (V)MG_MM(max)(K(lo), x);
 #else
-    x = v_select(v_lt(x, K(lo)), K(lo), x);
+    return v_select(v_lt(x, K(lo)), K(lo), x);
+#endif
+}
+
+MG_INLINE V v_at_most(V x, T hi)
+{
+#if MG_X86
+    return (V)MG_MM(min)(K(hi), x);
+#else
     return v_select(v_gt(x, K(hi)), K(hi), x);
 #endif
+}
+
+MG_INLINE V v_clamp(V x, T lo, T hi)
+{
+    return v_at_most(v_at_least(x, lo), hi);
 }
 
 /* ---- Simple functions. */
@@ -441,8 +457,8 @@ MG_INLINE V v_reduce(V x, V *k)
     return v_fma(*k, K(-MG_LOG2_LO), v_fma(*k, K(-MG_LOG2_HI), x));
 }
 
-/* exp(r) - 1 - r for |r| <= log 2 / 2. */
-MG_INLINE V v_expm1_tail(V r)
+/* exp(r) - 1 for |r| <= log 2 / 2. */
+MG_INLINE V v_expm1_small(V r)
 {
 #if MG_BITS == 32
     V q = K(0.00019890990824673653848f);
@@ -464,7 +480,7 @@ MG_INLINE V v_expm1_tail(V r)
     q = v_fma(q, r, K(0.16666666666666670991));
     q = v_fma(q, r, K(0.5));
 #endif
-    return q * (r * r);
+    return v_fma(q, r * r, r);
 }
 
 /* 2^k for a whole k of a normal number. */
@@ -488,7 +504,7 @@ MG_INLINE V v_ldexp(V y, V k)
 MG_INLINE V v_exp(V x)
 {
     V k, r = v_reduce(v_clamp(x, MG_EXP_LO, MG_EXP_HI), &k);
-    return v_ldexp((v_expm1_tail(r) + r) + 1, k);
+    return v_ldexp(v_expm1_small(r) + 1, k);
 }
 
 /* exp(x) - 1 = 2^k (exp(r) - 1) + (2^k - 1). Halved, because 2^k may be too large for the format by one
@@ -496,7 +512,7 @@ MG_INLINE V v_exp(V x)
 MG_INLINE V v_expm1(V x)
 {
     V k, r = v_reduce(v_clamp(x, MG_EXPM1_LO, MG_EXP_HI), &k);
-    V y = v_expm1_tail(r) + r;
+    V y = v_expm1_small(r);
     V half = v_pow2(k - 1);
     V scaled = v_fma(half, y, half - (T)0.5) * 2;
     return v_copysign(v_select(v_eq(k, K(0)), y, scaled), x);
@@ -505,17 +521,19 @@ MG_INLINE V v_expm1(V x)
 /* tanh|x| = -e / (e + 2) with e = exp(-2|x|) - 1: full relative accuracy near zero, and no overflow. */
 MG_INLINE V v_tanh(V x)
 {
-    V k, r = v_reduce(v_clamp(v_abs(x) * -2, MG_EXPM1_LO, 0), &k);
+    V k, r = v_reduce(v_at_least(v_abs(x) * -2, MG_EXPM1_LO), &k);
     V scale = v_pow2(k);
-    V e = v_fma(scale, v_expm1_tail(r) + r, scale - 1);
+    V e = v_fma(scale, v_expm1_small(r), scale - 1);
     return v_copysign(e / (e + 2), x);
 }
 
-/* 1 / (1 + e) or e / (1 + e) with e = exp(-|x|), which cannot overflow. */
+/* exp(x) / (exp(x) + 1) with both sides divided by exp(r) = exp(x) 2^-k: neither overflows, and where the result is
+ * denormal 2^k is rounded as it is. */
 MG_INLINE V v_sigmoid(V x)
 {
-    V e = v_exp(-v_abs(x));
-    return v_select(v_ge(x, K(0)), K(1), e) / (1 + e);
+    V k, r = v_reduce(v_clamp(x, MG_EXP_LO, -MG_EXPM1_LO), &k);
+    V scale = v_ldexp(K(1), k);
+    return scale / (scale + (v_expm1_small(-r) + 1));
 }
 
 /* ---- log and its family.
