@@ -2,7 +2,7 @@
  *
  * Include after panels.h and cells.h, once for each inclusion of vec.h.
  *
- * Forward. The recurrent weights are packed once. The sequence runs in chunks of steps, short enough for their gates to
+ * Forward. The weights are packed once. The sequence runs in chunks of steps, short enough for their gates to
  * stay in cache: the input's part of a chunk's gates is one product, then every step adds the state's part panel by panel
  * and goes on to the cell while the result is at hand.
  *
