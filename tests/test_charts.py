@@ -232,6 +232,19 @@ def test_numbers_are_those_of_the_tape(style, name):
                 assert written(by_hand, "δ") & found, (link.source, link.target)
 
 
+@pytest.mark.parametrize("style", PLANS)
+def test_local_derivatives_are_in_the_names_of_the_chart(style):
+    def local(name):
+        scene = PLANS[style](block_of(name), show=("local",))
+        return {w.text.removeprefix("∂⁺ ") for w in scene.texts if w.text.startswith("∂⁺")} - {"local derivative"}
+
+    gates = {"oₜ(1−oₜ)", "fₜ(1−fₜ)", "iₜ(1−iₜ)", "(1−gₜ)(1+gₜ)"}
+    assert local("V diagonal") == gates | {"(1−tanh cₜ)(1+tanh cₜ)", "tanh cₜ", "1", "iₜ", "gₜ", "fₜ", "cₜ₋₁", "oₜ"}
+    assert {"(1−tanh c̃ₜ)(1+tanh c̃ₜ)", "tanh c̃ₜ", "[runs]"} <= local("lengths")
+    assert local("other activations") >= {"[g\u0304ₜ>0]", "hard_sigmoid′", "cₜ"}
+    assert all("#" not in text for name in ("normalised", "zoneout", "FGR full") for text in local(name))
+
+
 @pytest.mark.parametrize("name", ["V full", "CIFG diagonal", "gru after", "rnn", "zoneout", "projection", "many units"])
 def test_what_comes_back_adds_up_to_the_gradient(name):
     block = block_of(name)
@@ -609,7 +622,12 @@ def test_svg(style, theme):
     root = ET.fromstring(made.data)
     space = "{http://www.w3.org/2000/svg}"
     assert root.find(f"{space}title").text == "a <b>"
-    assert root.find(f"{space}desc").text == "a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes."
+    spoken = root.find(f"{space}desc").text
+    assert spoken.startswith(
+        "a <b>. lstm/layer 0 · step t = 2 · diagonal peepholes. Gates: input, forget, cell, output."
+    )
+    assert re.search(r" δcₜ is [\d−., ]+, the sum of peephole p to oₜ: .*; ⊙ fₜ₊₁ to cₜ₊₁: [\d−., ]+\. δhₜ is", spoken)
+    assert all(e.text for e in root.iter(f"{space}title"))
     ids = [e.get("id") for e in root.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"url\(#([\w-]+)\)", made.data)) <= set(ids)

@@ -1019,7 +1019,7 @@ def _find_taps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]) 
         if n.kind == "op" and n.op in _SHAPERS and len(n.parents) == 1:
             source = drafts[n.parents[0]]
             n.tap = source.id if source.kind == "parameter" else source.tap
-    for n in reversed(drafts.values()):
+    for n in reversed(list(drafts.values())):
         if n.tap is not None:
             gates = {drafts[c].gate for c in children[n.id]}
             n.gate = gates.pop() if len(gates) == 1 else None

@@ -321,7 +321,7 @@ def render(
         scene.zoom *= asked.zoom
         who = scene.engine
         said = scene.description or said
-        svg = to_svg(scene, theme, said)
+        svg = to_svg(scene, theme, f"{said} {scene.details}".strip())
         if kind == "png":
             data = to_png(svg, scale)
         elif kind == "pdf":

@@ -65,7 +65,8 @@ def figure(summary: Summary, most: int = SHOWN_NUMBERS, sign: str = "", equals: 
     """
     values = summary.numbers
     if values is not None and 0 < len(values) <= most:
-        text = number(values[0]) if len(values) == 1 else ", ".join(f"{v:.2g}".replace("-", "−") for v in values)
+        plain = [v + 0.0 for v in values]  # no sign on a zero
+        text = number(plain[0]) if len(plain) == 1 else ", ".join(f"{v:.2g}".replace("-", "−") for v in plain)
     else:
         text, sign = number(summary.norm), f"‖{sign or '·'}‖"
     return " ".join(word for word in (sign, equals, text) if word)
@@ -227,6 +228,9 @@ class Chart:
         if self.block.nodes[edge.target].op == "mul" and len(operands) == 2:
             return _bare(self.called(operands[1 - edge.argument].source, edge.local or ""))
         text = re.sub(r"\b([A-Z])_[a-z]", r"\1", pretty_local(edge.local or ""))
+        for e in operands:  # what has no name of its own on the tape
+            unnamed = rf"\(?\b{self.block.nodes[e.source].op}#{e.source}\b\)?"
+            text = re.sub(unnamed, self.called(e.source), text)
         text = _STEPPED.sub(self._counted, text)
         words = {e.name: self.called(e.source) for e in operands}
         if "condition" in text:
@@ -245,8 +249,11 @@ class Chart:
         return f"{found[1]}{index}"
 
     def called(self, node: int, otherwise: str = "y") -> str:
-        """Return what the result of a part is called in formulas."""
-        text = self.letters.get(self.block.home.get(node, ""), otherwise)
+        """Return what the result of a part, or the weighted sum in a gate, is called in formulas."""
+        name = self.block.home.get(node, "")
+        if name and node == self.block.parts[name].weighted:
+            return self.bar(name)
+        text = self.letters.get(name, otherwise)
         return f"({text})" if " " in text else text
 
     def carried(self, link: Link, *, named: bool) -> Lines:
@@ -262,6 +269,10 @@ class Chart:
             lines.insert(0, [(self.letters[link.source], NAME, "oblique", "t"), *shape])
         return lines
 
+    def bar(self, name: str) -> str:
+        """Return the name of the weighted sum in a gate."""
+        return f"{name}̄{self.t}" if name != "a" else f"a{self.t}"
+
     def weighted(self, name: str) -> Lines:
         """Return the lines in a gate's box: its name, its activation, the weighted sum and that one's gradient."""
         part = self.block.parts[name]
@@ -272,7 +283,7 @@ class Chart:
         if part.weighted is None:
             return lines
         node = self.block.nodes[part.weighted]
-        bar = f"{name}̄{self.t}" if name != "a" else f"a{self.t}"
+        bar = self.bar(name)
         if "value" in self.show and node.value is not None:
             lines.append([(self.figure(node.value, bar, "="), FIGURE, "sans", "v")])
         if ("grad" in self.show or self.backward) and node.grad is not None:
@@ -385,7 +396,7 @@ class Chart:
         self.used.add(key)
         self.nets[key] = net
         self.drawn.update((link.source, link.target) for link in links)
-        said = "; ".join(self._said(e) for e in edges)
+        said = "; ".join(self._said(e) for e in edges) or f"{self.letters.get(net, 'a gate')} on its way out"
         self.scene.wires.append(Wire(key, tuple(points), style, said, arrow=arrow, classes=tuple(keys)))
 
     def _said(self, edge: ViewEdge) -> str:
@@ -521,6 +532,7 @@ class Chart:
     def finish(self, right: float, bottom: float) -> Scene:
         """Set the size, move everything in, and let wires leap."""
         self.leap()
+        self.scene.details = self.spoken()
         self.scene.width, self.scene.height = math.ceil(right + MARGIN), math.ceil(bottom + MARGIN)
         return self.scene
 
@@ -595,6 +607,16 @@ class Chart:
         count = "one route" if len(rows) == 1 else f"{len(rows)} routes"
         head = [(f"δ{symbol}", NAME, "oblique", "k"), (f"the sum of {count}{what}", FIGURE, "sans", "s")]
         return Ledger(name, head, [*(text for text, _ in rows), f"δ{symbol}"], figures)
+
+    def spoken(self) -> str:
+        """Return what else there is to see, for those who cannot: the gates, and the sums row by row."""
+        gates = [gate_name(name) for name in self.block.parts if name in set("fiorzgn")]
+        said = [f"Gates: {', '.join(gates)}."] if gates else []
+        for ledger in self.ledgers():
+            *rows, (symbol, total) = zip(ledger.names, ledger.figures, strict=True)
+            terms = "; ".join(f"{name}: {figure}" for name, figure in rows)
+            said.append(f"{symbol} is {total}, the sum of {terms}.")
+        return " ".join(said)
 
     def write(self, ledger: Ledger, x: float, y: float) -> None:
         """Draw a ledger with its upper left corner at a place."""

@@ -134,6 +134,8 @@ class Scene:
     lit: bool = False
     description: str = ""
     """What a screen reader says of the whole picture, where the view alone does not say it."""
+    details: str = ""
+    """What it says after that."""
     zoom: float = 1.0
     """What all sizes are multiplied by on paper: a crowded picture is made smaller to fit a page."""
 

@@ -121,7 +121,7 @@ def _wire(wire: Wire) -> str:
     return (
         f'<path class="{" ".join(dict.fromkeys(["e", wire.style, wire.key, *wire.classes]))}" id="{wire.key}" d="{d}"'
         + (f' marker-end="url(#a-{_arrow(wire.style)}{_OWN})"' if wire.arrow else "")
-        + f"><title>{escape(wire.title)}</title></path>"
+        + (f"><title>{escape(wire.title)}</title></path>" if wire.title else "/>")
         + (_slashes(wire) if "cut" in wire.style.split() else "")
     )
 
