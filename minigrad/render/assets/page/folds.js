@@ -46,7 +46,8 @@ function findGroups() {
     for (const [key, inside] of cells) {
       if (inside.length < 3) continue;
       const label = key.split("/").slice(0, -1).join(" ") + " cell";
-      addGroup({ kind: "cell", label, step, nodes: inside, box: boxAround(inside, 7), squeezed: false });
+      const cell = addGroup({ kind: "cell", label, step, nodes: inside, box: boxAround(inside, 7), squeezed: false });
+      cell.corner = cornerOf(cell);
     }
     steps.push(addGroup({ kind: "step", label: "t = " + step, step, nodes: members, box: frame.box, squeezed: true }));
   }
@@ -215,7 +216,7 @@ function cover(g) {
     onPress(g.lid, () => fold(g, false));
     lids.append(g.lid);
   } else g.lid = null;
-  const [x, y] = g.kind === "step" ? [right - 22, g.box.y + 5] : cornerOf(g, left, right);
+  const [x, y] = g.kind === "step" ? [right - 22, g.box.y + 5] : [left + g.corner[0], g.corner[1]];
   const verb = g.folded ? "unfold" : "fold";
   const reach = drawn("rect", { class: "reach", x: (left - x).toFixed(1), y: (g.box.y - y).toFixed(1), width: w.toFixed(1), height: g.box.h, rx: 8 });
   g.handle = drawn("g", { class: "handle", role: "button", "aria-label": `${verb} ${g.label}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` }, [
@@ -226,12 +227,11 @@ function cover(g) {
   onPress(g.handle, () => fold(g, !g.folded));
   handles.append(g.handle);
 }
-// A corner of a cell where the handle covers no node.
-function cornerOf(g, left, right) {
-  const there = g.nodes.map(boxOf).map((b) => ({ x: across(b.x), y: b.y, w: b.width, h: b.height }));
-  const free = (x, y) => g.folded || !there.some((b) => x + 20 > b.x && x < b.x + b.w + 4 && y + 20 > b.y && y < b.y + b.h + 4);
-  const low = g.box.y + g.box.h - 20, corners = [[right - 22, g.box.y + 4], [left + 4, g.box.y + 4], [right - 22, low], [left + 4, low]];
-  return corners.find(([x, y]) => free(x, y)) ?? [right - 8, g.box.y - 8];
+// A corner of a cell where the handle covers no node: how far from its left, and at which height.
+function cornerOf({ box }) {
+  const there = [...boxes.values()], { x: left, y: top, w } = box, low = top + box.h - 20;
+  const free = (x, y) => !there.some((b) => left + x + 20 > b.x && left + x < b.x + b.width + 4 && y + 20 > b.y && y < b.y + b.height + 4);
+  return [[w - 22, top + 4], [4, top + 4], [w - 22, low], [4, low]].find(([x, y]) => free(x, y)) ?? [w - 8, top - 8];
 }
 function onPress(element, act) {
   element.addEventListener("click", (event) => { if (moved < 6) act(event); });

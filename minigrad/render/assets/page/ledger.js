@@ -26,7 +26,7 @@ function ledgerTable(ledger, pick) {
   const sizes = cells.flat().filter(Boolean).map(([i, j]) => norms[i][j]), most = Math.max(...sizes);
   const decades = Math.min(Math.max(Math.log10(most / Math.min(...sizes)), 1), 6);
   const written = columns.length <= 6, every = Math.ceil(along.length / 12); // so many headings have room
-  const head = make("tr", [make("th", "t \\ k"), ...along.map(([c], k) => make("th", written || k % every === 0 ? String(columns[c]) : "", { scope: "col" }))]);
+  const head = make("tr", [make("th", "t\\k"), ...along.map(([c], k) => make("th", written || k % every === 0 ? String(columns[c]) : "", { scope: "col" }))]);
   const rows = cells.map((row, r) => make("tr", [make("th", r % Math.ceil(down.length / 12) === 0 || written ? String(times[down[r][0]]) : "", { scope: "row" }), ...row.map((place, k) => {
     if (!place) return make("td");
     const [i, j] = place, v = norms[i][j], { fill, ink } = grade(v, most, decades);
