@@ -104,10 +104,11 @@ function narrowed(box, outside) {
 }
 // How many numbers a path's letter takes, and which of them are x.
 const NUMBERS_OF = { M: [2, 0], L: [2, 0], H: [1, 0], V: [1], Q: [4, 0, 2], C: [6, 0, 2, 4], A: [7, 5], Z: [1] };
+const numbersIn = (text) => (text.match(/-?\d*\.?\d+/g) ?? []).map(Number);
 const pieces = new WeakMap(); // path -> its letters with their numbers, as they were drawn
 function squeezed(path) {
   if (!pieces.has(path)) {
-    pieces.set(path, [...kept(path, "d").matchAll(/([A-Z])([^A-Z]*)/g)].map(([, letter, rest]) => [letter, (rest.match(/-?\d*\.?\d+/g) ?? []).map(Number)]));
+    pieces.set(path, [...kept(path, "d").matchAll(/([A-Z])([^A-Z]*)/g)].map(([, letter, rest]) => [letter, numbersIn(rest)]));
   }
   return pieces.get(path).map(([letter, values]) => {
     const [size, ...xs] = NUMBERS_OF[letter];

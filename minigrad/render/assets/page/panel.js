@@ -136,12 +136,14 @@ function membersPart(n) {
   const said = (m) => [link(m), m.time === undefined ? "" : ` in t = ${m.time}`, ", "];
   return [make("h3", `stands for ${counted(members.length, "node")}`), make("p", listed.flatMap((m) => (m ? said(m) : ["… "])).slice(0, -1))];
 }
+let scrolled = false; // to say so costs nothing when it happens, and a layout of the page when it is asked
+panel.node.addEventListener("scroll", () => { scrolled = panel.node.scrollTop > 0; });
 function describe(n, part = "both") {
   const value = () => make("div", valuePart(n), { class: "value-part" });
   const gradient = () => make("div", walk && n.kind === "fold" ? membersPart(n) : gradientPart(n), { class: "gradient-part" });
   const parts = part === "value" ? [value()] : part === "gradient" ? [gradient(), value()] : [value(), gradient()];
+  if (scrolled) panel.node.scrollTop = 0;
   panel.node.replaceChildren(...heading(n).filter(Boolean), ...parts, ...(walk && n.kind !== "fold" ? [pairButton(n)] : []));
-  panel.node.scrollTop = 0;
 }
 // What this computation is, in numbers, before anything is chosen.
 function summary() {

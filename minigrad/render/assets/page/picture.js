@@ -8,10 +8,13 @@ const full = { w: svg.viewBox.baseVal.width, h: svg.viewBox.baseVal.height };
 const sight = { x: 0, y: 0, scale: 1 };
 const READABLE = 11; // pixels of the screen, for what an operation is called
 
-const room = () => ({ w: Math.max(picture.clientWidth, 50), h: Math.max(picture.clientHeight, 50) });
+// How large the window on the drawing is: asked of the browser when it changes, for each question would make it lay out the page.
+let roomNow = null;
+const room = () => (roomNow ??= { w: Math.max(picture.clientWidth, 50), h: Math.max(picture.clientHeight, 50) });
+let onPaper = false;
 function show() {
-  const { w, h } = room();
-  svg.setAttribute("viewBox", [sight.x, sight.y, w / sight.scale, h / sight.scale].map((v) => v.toFixed(2)).join(" "));
+  const { w, h } = room(), view = onPaper ? [0, 0, full.w, full.h] : [sight.x, sight.y, w / sight.scale, h / sight.scale];
+  svg.setAttribute("viewBox", view.map((v) => v.toFixed(2)).join(" "));
 }
 // Keep some of the drawing in sight; what is smaller than the window stands in its middle.
 function settle() {
@@ -122,10 +125,20 @@ function takeHold() {
     tip.hidden = true;
   });
   for (const end of ["pointerup", "pointercancel"]) addEventListener(end, (event) => fingers.delete(event.pointerId));
-  addEventListener("resize", settle);
+  new ResizeObserver(() => {
+    roomNow = null;
+    if (!onPaper) settle();
+  }).observe(picture);
   // on paper everything stands, whatever is in sight on the screen
-  addEventListener("beforeprint", () => svg.setAttribute("viewBox", `0 0 ${full.w} ${full.h}`));
-  addEventListener("afterprint", show);
+  addEventListener("beforeprint", () => {
+    onPaper = true;
+    show();
+  });
+  addEventListener("afterprint", () => {
+    onPaper = false;
+    roomNow = null;
+    show();
+  });
 }
 
 // ---- marks -------------------------------------------------------------------------------------------------------
@@ -157,10 +170,35 @@ function stepFocus(by) {
 
 // Numbers beside edges: [[edge, text, shorter text], …], where they cover neither a node nor each other, if there is such a place.
 let badges = null;
-// Points every few pixels of an edge, which numbers of other edges should not cover.
-function pointsOf(e) {
-  const length = e.mark.getTotalLength(), count = Math.min(Math.ceil(length / 8), 60);
-  return Array.from({ length: count }, (_, k) => e.mark.getPointAtLength((length * (k + 0.5)) / count));
+// An edge as it is drawn now: the corners of its path, reckoned here, for the browser would lay out the page to tell.
+function cornersOf(path) {
+  const found = [];
+  for (const [, letter, rest] of path.getAttribute("d").matchAll(/([A-Z])([^A-Z]*)/g)) {
+    const v = numbersIn(rest), [x, y] = found[found.length - 1] ?? [0, 0];
+    if (letter === "H") for (const to of v) found.push([to, y]);
+    else if (letter === "V") for (const to of v) found.push([x, to]);
+    else if (letter === "Q") found.push([(x + 2 * v[0] + v[2]) / 4, (y + 2 * v[1] + v[3]) / 4], [v[2], v[3]]);
+    else if (letter === "C") found.push([(x + 3 * v[0] + 3 * v[2] + v[4]) / 8, (y + 3 * v[1] + 3 * v[3] + v[5]) / 8], [v[4], v[5]]);
+    else if (letter === "A") found.push([v[5], v[6]]);
+    else for (let k = 0; k + 1 < v.length; k += 2) found.push([v[k], v[k + 1]]);
+  }
+  return found;
+}
+// The length of an edge, and the points at some parts of it.
+function pointsOf(path, parts) {
+  const corners = cornersOf(path), lengths = corners.slice(1).map(([x, y], k) => Math.hypot(x - corners[k][0], y - corners[k][1]));
+  const length = lengths.reduce((a, b) => a + b, 0);
+  const points = (typeof parts === "function" ? parts(length) : parts).map((part) => {
+    let left = part * length, k = 0;
+    while (k < lengths.length - 1 && left > lengths[k]) left -= lengths[k++];
+    const [[ax, ay], [bx, by]] = [corners[k], corners[k + 1] ?? corners[k]], f = lengths[k] ? left / lengths[k] : 0;
+    return { x: ax + f * (bx - ax), y: ay + f * (by - ay) };
+  });
+  return { length, points };
+}
+function every8(length) {
+  const count = Math.min(Math.ceil(length / 8), 60);
+  return Array.from({ length: count }, (_, k) => (k + 0.5) / count);
 }
 const PLACES = [0.5, 0.38, 0.62, 0.26, 0.74]; // along an edge
 function note(list) {
@@ -170,12 +208,12 @@ function note(list) {
   for (const [edge, ...texts] of list) {
     const path = edge.mark;
     if (!path || path.classList.contains("away")) continue;
-    const length = path.getTotalLength(), points = PLACES.map((part) => path.getPointAtLength(length * part));
+    const { length, points } = pointsOf(path, PLACES);
     const tried = texts.flatMap((text) => {
       const w = 7.2 * text.length, at = (left) => points.map(({ x, y }) => ({ text, x: x + left, y: y - 7, w, h: 14 }));
       return [...(length < 60 ? [] : at(-w / 2)), ...at(9), ...at(-9 - w)]; // there is no room on a short edge
     });
-    const others = list.filter(([e]) => e !== edge && e.mark).flatMap(([e]) => pointsOf(e));
+    const others = list.filter(([e]) => e !== edge && e.mark).flatMap(([e]) => pointsOf(e.mark, every8).points);
     const free = (a) => !others.some((p) => p.x > a.x - 4 && p.x < a.x + a.w + 4 && p.y > a.y && p.y < a.y + a.h) && !taken.some((b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h);
     const place = tried.find(free) ?? tried[0];
     taken.push(place);
