@@ -318,7 +318,7 @@ def _columns(y: Any, call: _Call) -> list[Tensor]:
         for e in _basis(x):
             moved = _core.push([call.inputs[k]], [e], [y], outer)[0] if y.requires_grad else None
             columns.append(_zeros(y) if moved is None else moved)
-        stacked = ops.stack(columns, axis=len(y.shape))
+        stacked = ops.stack(columns, axis=len(y.shape)) if columns else _zeros(x)
         out.append(ops.reshape(stacked, (*y.shape, *x.shape)))
     return out
 

@@ -1062,7 +1062,7 @@ class _Step(_Map):
 
     def _run(self, arrays: Sequence[Array], on: bool) -> tuple[list[Any], list[Any]]:
         operands = [_core.tensor(a) for a in self.operands]
-        inputs = [_core.tensor(np.ascontiguousarray(a), on) for a in arrays]
+        inputs = [_core.tensor(np.asarray(a, order="C"), on) for a in arrays]
         for k, x in zip(self.places, inputs, strict=True):
             operands[k] = x
         with Recording(on):

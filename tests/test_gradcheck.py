@@ -602,6 +602,13 @@ def test_nobody_is_blamed_on_differences_that_disagree() -> None:
     assert {guilt.op for guilt in report.guilty} == {"Planted"}
 
 
+def test_scalar_operands_stay_scalars_while_the_guilty_one_is_looked_for() -> None:
+    constant = mg.tensor(2.0, dtype="float64")
+    with wrong("tanh", "x", "1.5 * (1 - y) * (1 + y)"):
+        report = gradcheck(lambda x: mg.stack(mg.tanh(x), constant).sum(), np.array(0.3), raise_on_failure=False)
+    assert [guilt.op for guilt in report.guilty] == ["tanh"]
+
+
 def test_cancelled_gradients_are_dual(monkeypatch: pytest.MonkeyPatch) -> None:
     """The elements of a softmax add up to 1: what flows back from their sum is rounding alone, in both modes."""
 

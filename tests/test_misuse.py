@@ -45,6 +45,9 @@ CALLS = {
     "zeros": (lambda: mg.zeros(-1), ShapeError, "integers from 0 on"),
     "ones": (lambda: mg.ones("a"), ShapeError, "integers from 0 on"),
     "expand": (lambda: weight().expand(3), ShapeError, "more axes"),
+    "axis of a scalar": (lambda: mg.tensor(2.0).sum(0), ShapeError, "axis 0 of an array with 0 axes"),
+    "axis of a norm": (lambda: mg.norm(mg.tensor(2.0), axis=-1), ShapeError, "axis -1"),
+    "axis of a maximum": (lambda: mg.max(mg.tensor(2.0), axis=(0,)), ShapeError, "axis 0"),
     # arguments
     "norm axis": (lambda: mg.norm(weight(), (0, 1)), UsageError, "axis="),
     "split": (lambda: mg.split(weight(), "a"), UsageError, "a list of sizes"),
@@ -127,3 +130,9 @@ def test_sizes_may_be_numpy_integers():
     parts = mg.split(mg.tensor([1.0, 2.0, 3.0]), np.int64(2))
     assert [p.tolist() for p in parts] == [[1.0, 2.0], [3.0]]
     assert [p.tolist() for p in mg.chunk(mg.tensor([1.0, 2.0, 3.0]), np.int64(2))] == [[1.0, 2.0], [3.0]]
+
+
+def test_jacobians_by_nothing_are_empty():
+    for mode in ("reverse", "forward"):
+        assert mg.jacobian(mg.tanh, mode=mode)(np.zeros((0, 2))).shape == (0, 2, 0, 2)
+        assert mg.jacobian(lambda x: x.sum() * mg.ones(3, dtype="float64"), mode=mode)(np.zeros(0)).shape == (3, 0)

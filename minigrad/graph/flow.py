@@ -128,7 +128,7 @@ def _host(x: Any) -> Array:
 
 def _like(values: Array, node: TapeNode) -> Any:
     data = node.value
-    return _core.tensor(array_lane(data).asarray(np.ascontiguousarray(values, dtype=str(node.dtype))))
+    return _core.tensor(array_lane(data).asarray(np.asarray(values, dtype=str(node.dtype), order="C")))
 
 
 def _pull(roots: Sequence[TapeNode], seeds: Sequence[Any], targets: Sequence[TapeNode]) -> list[Any]:

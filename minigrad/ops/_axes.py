@@ -50,8 +50,14 @@ def axes_of(axis: Axis, ndim: int) -> Shape:
     return axes
 
 
-def plain_axis(axis: Axis) -> int | Shape | None:
-    """Return an axis argument as array namespaces take it: a list becomes a tuple."""
+def plain_axis(axis: Axis, ndim: int) -> int | Shape | None:
+    """Return an axis argument of an array as array namespaces take it: a list becomes a tuple.
+
+    Raises:
+        ShapeError: an axis of an array that has none, which NumPy would let pass in some functions.
+    """
+    if not ndim:
+        axes_of(() if axis is None else axis, 0)
     return tuple(axis) if isinstance(axis, list) else axis  # type: ignore[return-value]
 
 

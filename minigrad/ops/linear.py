@@ -112,7 +112,7 @@ mT = linear(  # noqa: N816
 )
 flip = linear(
     "flip(x; axis=None)",
-    value=lambda xp, x, axis: xp.flip(x, axis=plain_axis(axis)),
+    value=lambda xp, x, axis: xp.flip(x, axis=plain_axis(axis, len(x.shape))),
     transpose_x="flip(g, axis)",
     shapes="(…) -> (…)",
     doc="Reverse the order along axes, by default all.",

@@ -16,7 +16,7 @@ from .linear import _astype, flip, pad, permute, reshape
 
 sum = linear(
     "sum(x; axis=None, keepdims=False)",
-    value=lambda xp, x, axis, keepdims: xp.sum(x, axis=plain_axis(axis), keepdims=keepdims),
+    value=lambda xp, x, axis, keepdims: xp.sum(x, axis=plain_axis(axis, len(x.shape)), keepdims=keepdims),
     transpose_x="spread(g, axis, keepdims, x_shape)",
     shapes="(…) -> (…) without axis; with keepdims 1 stays there",
     doc="Sum over axes, by default all.",
@@ -32,7 +32,7 @@ spread = linear(
 )
 mean = linear(
     "mean(x; axis=None, keepdims=False)",
-    value=lambda xp, x, axis, keepdims: xp.mean(x, axis=plain_axis(axis), keepdims=keepdims),
+    value=lambda xp, x, axis, keepdims: xp.mean(x, axis=plain_axis(axis, len(x.shape)), keepdims=keepdims),
     transpose_x="spread(g, axis, keepdims, x_shape) / count(x_shape, axis)",
     floats=True,
     shapes="(…) -> (…) without axis; with keepdims 1 stays there",
@@ -41,7 +41,7 @@ mean = linear(
 
 
 def _var(xp: Any, x: Any, axis: Axis, keepdims: bool, correction: float) -> Any:
-    axis = plain_axis(axis)
+    axis = plain_axis(axis, len(x.shape))
     away = x - xp.mean(x, axis=axis, keepdims=True)
     return xp.sum(away * away, axis=axis, keepdims=keepdims) / float(count(tuple(x.shape), axis) - correction)
 
@@ -71,7 +71,9 @@ def ties(x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
 def _extreme(name: str, doc: str) -> Any:
     return general(
         f"{name}(x; axis=None, keepdims=False)",
-        value=lambda xp, x, axis, keepdims: getattr(xp, name)(x, axis=plain_axis(axis), keepdims=keepdims),
+        value=lambda xp, x, axis, keepdims: getattr(xp, name)(
+            x, axis=plain_axis(axis, len(x.shape)), keepdims=keepdims
+        ),
         vjp_x="spread(g, axis, keepdims, x_shape) * ties(x, y, axis, keepdims)",
         jvp_x="sum(t * ties(x, y, axis, keepdims), axis=axis, keepdims=keepdims)",
         shapes="(…) -> (…) without axis; with keepdims 1 stays there",
@@ -127,7 +129,7 @@ def _shifted(x: Any, by: int) -> Any:
 
 prod = general(
     "prod(x; axis=None, keepdims=False)",
-    value=lambda xp, x, axis, keepdims: xp.prod(x, axis=plain_axis(axis), keepdims=keepdims),
+    value=lambda xp, x, axis, keepdims: xp.prod(x, axis=plain_axis(axis, len(x.shape)), keepdims=keepdims),
     vjp_x="spread(g, axis, keepdims, x_shape) * others(x, axis)",
     jvp_x="sum(t * others(x, axis), axis=axis, keepdims=keepdims)",
     shapes="(…) -> (…) without axis; with keepdims 1 stays there",
@@ -204,7 +206,7 @@ log_softmax = general(
 
 _norm = general(
     "norm(x; axis=None, keepdims=False)",
-    value=lambda xp, x, axis, keepdims: xp.sqrt(xp.sum(x * x, axis=plain_axis(axis), keepdims=keepdims)),
+    value=lambda xp, x, axis, keepdims: xp.sqrt(xp.sum(x * x, axis=plain_axis(axis, len(x.shape)), keepdims=keepdims)),
     vjp_x="x * spread(g / where(y == 0, 1, y), axis, keepdims, x_shape)",
     jvp_x="sum(x * t, axis=axis, keepdims=keepdims) / where(y == 0, 1, y)",
     floats=True,
