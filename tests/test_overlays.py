@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import models
 from minigrad.errors import UsageError
 from minigrad.graph.immediate import immediate
-from minigrad.graph.view import View, fold, past_stacks, roll, unroll, view_of
+from minigrad.graph.view import View, fold, gather, past_stacks, roll, unroll, view_of
 from minigrad.op import PAGE, record
 from minigrad.render import check, render
 from minigrad.render.dot import to_dot
@@ -522,10 +522,53 @@ def test_a_headline_stands_beside_what_leaves_through_it():
     assert faults(scene) == []
 
 
-def test_two_steps_of_an_lstm_fit_a_sheet_as_they_are():
-    made = render(recorded("lstm", steps=2, hidden=5))
-    assert width_of(made) <= 1123
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_two_steps_fit_a_sheet_as_they_are(name):
+    model = models.build(name, steps=2)
+    with mg.Tape() as tape:
+        model.loss()
+    made = render(tape, title=model.title, notes=dict(enumerate(model.captions)))
+    assert all(size <= room for size, room in zip(size_of(made), ROOM["a4"], strict=True))
+    assert letters_of(made) >= 8.5
     assert "operations" not in re.sub("<desc.*?</desc>", "", made.data)
+
+
+def test_what_stands_for_steps_is_as_high_as_what_it_is_wired_to():
+    view = view_of(recorded("lstm", steps=9), fold_with=lambda view: unroll(fold(past_stacks(view), keep=(0, 8))))
+    place = {b.key: b.y for b in lay_out(view).boxes}
+    blocks = [n for n in view.nodes if n.op == "fold"]
+    assert len(blocks) == 3
+    assert len({round(place[f"n-{n.key}"], 3) for n in blocks}) == 1
+
+
+def test_a_number_of_a_formula_stands_in_its_block():
+    tape = recorded("gru", steps=3)
+    assert sum(n.kind == "constant" and not n.shape for n in view_of(tape).nodes) == 3
+    for shape in ("unrolled", "rolled"):
+        view = view_of(tape, fold_with=STYLES[shape])
+        assert not [n for n in view.nodes if n.kind == "constant" and not n.shape]
+
+
+def test_parameters_of_one_block_are_gathered():
+    view = view_of(recorded("lstm", steps=3, layers=2), fold_with=STYLES["unrolled"])
+    made = gather(view)
+    names = [n.name for n in made.nodes if n.kind == "parameter"]
+    assert names == ["lstm layer 0: 4 parameters", "lstm layer 1: 4 parameters", "head: 2 parameters"]
+    assert sum(n.count for n in made.nodes) == sum(n.count for n in view.nodes)
+    kinds = {n.id: n.kind for n in made.nodes}
+    blocks = [e for e in made.edges if kinds[e.source] == "parameter" and kinds[e.target] == "fold"]
+    assert len(blocks) == 6
+    assert {key for e in blocks for key in e.keys} == {
+        key for e in view.edges if view.node(e.target).op == "fold" and e.role == "parameter" for key in e.keys
+    }
+
+
+def test_folding_what_is_rolled_keeps_its_loops():
+    view = view_of(recorded("lstm", steps=3, layers=2), fold_with=STYLES["rolled"])
+    loops = [(e.source, e.carries) for e in view.edges if e.source == e.target]
+    assert len(loops) == 4
+    for again in (gather(view), unroll(view)):
+        assert [(e.source, e.carries) for e in again.edges if e.source == e.target] == loops
 
 
 def test_a_page_folds_no_more_than_it_must(tapes):

@@ -29,7 +29,7 @@ from minigrad.render.labels import (
     shape_text,
     symbols,
 )
-from minigrad.render.overlay import overlay
+from minigrad.render.overlay import APART, overlay
 from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve
 from minigrad.render.scene import SMALL, Box, Frame, Point, Rail, Scene, Wire, Words
 from minigrad.render.text import width
@@ -136,6 +136,7 @@ class _Builder:
         self.view, self.show, self.arrange, self.backward, self.flow = view, show, arrange, backward, flow
         self.labelled = bool({"local", "gain", "flow"}.intersection(show))
         # two lines side by side need room for what runs back between them
+        self.back = APART if backward else 0.0
         self.pitch = RISER + (4 if self.labelled else 0) + (5 if backward else 0)
         self.nodes = {n.id: n for n in view.nodes}
         self.keys = {n.id: n.key for n in view.nodes}
@@ -354,7 +355,7 @@ class _Builder:
         for k in inside:
             e = self.edges[k]
             text = self._local(k)
-            size = (round(width(text, TINY, math=True) + 6), 12.0) if text else None
+            size = (round(width(text, TINY, math=True) + 6 + self.back), 12.0) if text else None
             links.append(Link(local[e.source], local[e.target], size))
         loops_at: dict[int, set[str | None]] = {}
         for k in column.loops:
@@ -838,7 +839,10 @@ class _Builder:
                         edge = x + (-w if leftwards else w) / 2 if side else x
                         self.exit[i, leftwards] = (side, edge, self.base - lane, y - h / 2)
             for n, k in enumerate(column.links):
-                label = self._note(k, *put(plan.labels[n]), anchor="middle") if n in plan.labels else ()
+                label: tuple[Words, ...] = ()
+                if n in plan.labels:
+                    x, y = put(plan.labels[n])
+                    label = self._note(k, x + self.back / 2, y, anchor="middle")
                 self._wire(k, map(put, plan.routes[n]), "data", square=False, words=label)
             self._draw_loops(column)
             pitch = self.pitch
@@ -890,7 +894,9 @@ class _Builder:
             points = points[1:]
         band = self.rail_band[root]
         under = self.base - self.band_y[band] - self.gaps[band] - 2.0 if band else self.frame_bottom + 2.0
-        words = self._note(k, x + 5.0, under + self.locals_room[band], turn=90, together=together)
+        words = self._note(
+            k, x + (10.0 if self.back else 5.5), under + self.locals_room[band], turn=90, together=together
+        )
         kind = "data" if style.endswith("data") else style.replace("rail", "parameter")
         self._wire(k, ((x, y), *points), kind, square=False, words=words)
         self.scene.dots.append((x, y, kind))
@@ -1027,7 +1033,7 @@ class _Builder:
                     words = self._note(k, sx + 5, sy + off + (-7 if above else 7)) if k == same[0] or not above else ()
                 else:
                     tx = ways[k][-1][0]
-                    words = self._note(k, tx + 5, self.frame_top - 7)
+                    words = self._note(k, tx + 5 + self.back, self.frame_top - 7)
                     while words and any(_meet(words[0].box, other.box) for other in noted):
                         words = (replace(words[0], y=words[0].y - 10.0),)
                     noted += words
@@ -1125,8 +1131,8 @@ class _Builder:
             # where a wire leaves for a far step must be known before it arrives, perhaps to its left
             self.far_x.update((run.source, slot.get(run.wire)) for run in runs if run.leaving)
         for index, left, runs, ends, slot in plans:
-            labelled: set[tuple[int, str]] = set()
-            called: list[Words] = []
+            before = len(self.scene.wires)
+            named: dict[tuple[int, str], tuple[str, float, str]] = {}
             for run in runs:
                 if run.leaving:
                     continue
@@ -1134,15 +1140,15 @@ class _Builder:
                 x = slot.get(run.wire)
                 self._draw_run(run, y1, y2, x, _hops(run.wire, x, y1, y2, ends, slot))
                 text = self._carried(run)
-                if text and index and run.wire not in labelled:
-                    labelled.add(run.wire)
-                    style = f"w {self._run_style(run)}"
-                    y = y2 if run.leftward else y1
-                    words = Words(text, left + 5, y - 7, SMALL + 1, "oblique", "start", style)
-                    if any(_meet(words.box, other.box) for other in called):
-                        words = replace(words, y=y + 8)
-                    called.append(words)
-            self.scene.words += called
+                if text and index:
+                    named.setdefault(run.wire, (text, y2 if run.leftward else y1, self._run_style(run)))
+            taken = [words for wire in self.scene.wires[before:] for words in wire.words]
+            for text, y, style in named.values():
+                words = Words(text, left + 5, y - 7, SMALL + 1, "oblique", "start", f"w {style}")
+                if any(_meet(words.box, other.box) for other in taken):
+                    words = replace(words, y=y + 8)
+                taken.append(words)
+                self.scene.words.append(words)
 
     def _column_width(self, index: int) -> float:
         column = self.columns[index]

@@ -227,8 +227,9 @@ def _box(box: Box) -> str:
 def _label(words: Words) -> str:
     """Words on a line, with the line hidden behind them."""
     left, top, right, bottom = (_n(v) for v in words.box)
-    w, h = _n(float(right) - float(left) + 2), _n(float(bottom) - float(top) + 2)
-    x, y = _n(float(left) - 1), _n(float(top) - 1)
+    wide, high = (0.0, 2.0) if words.turn else (2.0, 0.0)  # along the text there may be a line to end
+    w, h = _n(float(right) - float(left) + 2 * wide), _n(float(bottom) - float(top) + 2 * high)
+    x, y = _n(float(left) - wide), _n(float(top) - high)
     return f'<rect class="lb" x="{x}" y="{y}" width="{w}" height="{h}"/>{_text(words)}'
 
 

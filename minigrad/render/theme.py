@@ -96,7 +96,7 @@ def style_sheet(name: str, below: str = "mg") -> str:
         ".mg .bold{font-weight:bold}.mg .oblique{font-style:oblique}",
         f".mg .s,.mg .g,.mg .l{{fill:{t.soft}}}.mg .f{{fill:{t.soft}}}",
         f".mg .v{{fill:{t.value}}}.mg .d{{fill:{t.grad}}}",
-        f".mg .lb{{fill:{t.frame};opacity:.85}}",
+        f".mg .lb{{fill:{t.frame}}}",
         f".mg .w.cell{{fill:{t.cell}}}.mg .w.hidden{{fill:{t.hidden}}}",
         f".mg .frame{{fill:{t.frame};stroke:{t.frame_line};stroke-width:.8}}.mg .folded{{stroke-dasharray:6 4}}",
         f".mg .n .b{{stroke:{t.line};stroke-width:1.2;fill:{t.fills['op']}}}",
