@@ -601,6 +601,8 @@ def test_walking_lights_the_lid_over_a_folded_node(opened):
     lit = page.js("return [...document.querySelectorAll('.now')].map((n) => n.getAttribute('class'))")
     assert len(lit) == 1
     assert "lid" in lit[0]
+    page.press("ArrowRight")
+    assert "in a folded part" in page.text("#said")
     page.press("u")
     assert page.js("return document.querySelectorAll('.lid').length") == 0
     assert len(page.now()) == 1

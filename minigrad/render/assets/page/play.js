@@ -37,7 +37,7 @@ function walkTo(direction, to, tell = true) {
   if (n) {
     choose(n, false, way === "forward" ? "value" : "gradient");
     reveal(n);
-    say(happening(n));
+    say(happening(n) + (lidOver(n) ? " (in a folded part: its + opens it)" : ""));
   } else choose(null);
 }
 // What this step does, in one line.
