@@ -33,8 +33,9 @@ enum { MG_HEAD_BYTES = 64 };
 enum { MG_CHUNK_BYTES = 1 << 18, MG_CHUNK_FEW = 48, MG_CHUNK_ROWS = 96, MG_CHUNK_MOST = 512 };
 /* Rows that must meet a matrix before packing it pays. */
 enum { MG_PACK_ROWS = 8 };
-/* Tasks: multiplications that are worth a thread, and rows that still fill a block. */
-enum { MG_TASK_WORK = 1000000, MG_SLICE_ROWS = 4 };
+/* Tasks: multiplications that are worth a thread, and rows that still fill a block; more multiplications where only a product
+ * is shared, whose results one thread then fetches from the others' caches. */
+enum { MG_TASK_WORK = 1000000, MG_SLICE_ROWS = 4, MG_INPUT_WORK = 4000000 };
 
 static int mg_has_cells(const mg_layer *l)
 {

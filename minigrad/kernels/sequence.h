@@ -459,7 +459,7 @@ MG_APART void mg_inputs_run(const mg_panels *p, mg_cell cell, const void *step, 
 {
     const double work = (double)rows * (double)p->columns * p->gates * (double)p->depth;
     const ptrdiff_t threads = mg_threads() < p->count ? mg_threads() : p->count;
-    const int tasks = work < threads * (double)MG_TASK_WORK ? 1 : (int)threads;
+    const int tasks = work > threads * (double)MG_INPUT_WORK ? (int)threads : 1;
     mg_inputs job = {p, tasks, cell, step, rows, lda, a};
     mg_parallel(mg_inputs_task, &job, tasks);
 }
