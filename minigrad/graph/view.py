@@ -184,6 +184,14 @@ class View:
                 return node
         raise UsageError(f"the view has no node {id}")
 
+    def by_step(self) -> tuple[list[ViewNode], dict[int, list[ViewNode]]]:
+        """Return the nodes of no step, and those of each step, the steps in order."""
+        loose: list[ViewNode] = []
+        inside: dict[int, list[ViewNode]] = {t: [] for t in self.steps}
+        for node in self.nodes:
+            (loose if node.step is None else inside[node.step]).append(node)
+        return loose, inside
+
     @property
     def steps(self) -> tuple[int, ...]:
         """The time steps that are drawn, in order; a fold counts as its first step."""

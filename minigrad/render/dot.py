@@ -53,10 +53,10 @@ def to_dot(
         f'  edge [fontname="DejaVu Sans", fontsize=8, arrowsize=0.6, color={quote(colours.line)}, '
         f"fontcolor={quote(colours.soft)}]",
     ]
-    steps, notes = view.steps, dict(view.notes)
-    lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in view.nodes if n.step is None]
-    for t in steps:
-        inside = [n for n in view.nodes if n.step == t]
+    notes = dict(view.notes)
+    loose, steps = view.by_step()
+    lines += ["  " + _node(n, label[n.id][0], view.show, colours) for n in loose]
+    for t, inside in steps.items():
         lines.append(f"  subgraph {quote(f'cluster_t{t}')} {{")
         lines.append(f"    label={quote(step_title(inside, notes.get(t)))}; labeljust=l;")
         lines.append(f"    color={quote(colours.frame_line)}; bgcolor={quote(colours.frame)};")

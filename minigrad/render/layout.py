@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Any
 
 from minigrad.graph.view import Summary, View, ViewEdge, ViewNode, columns, pretty
 from minigrad.render.labels import (
@@ -39,6 +41,8 @@ TINY = 8.5
 _TITLE = 15.0
 NOTE = 9.5
 _LONGEST_NOTE = 48
+_LONGEST_WORDS = 512.0
+"""Pixels that what stands on an edge stays below."""
 _LOOP = 40.0
 """Pixels beside a block for each value that it hands to itself."""
 _MARGIN = 14.0
@@ -553,8 +557,11 @@ class _Builder:
         self.far_lane: dict[int, int] = {}
         self.far_x: dict[int, float | None] = {}
         lane_ends: list[int] = []
+        far: dict[int, list[_Run]] = {}
+        for run in self.far:
+            far.setdefault(run.source, []).append(run)
         for source in dict.fromkeys(r.source for r in sorted(self.far, key=lambda r: (r.origin, r.index))):
-            runs = [r for r in self.far if r.source == source]
+            runs = far[source]
             low = min(min(r.origin + 1, r.index) for r in runs)
             high = max(max(r.origin + 1, r.index) for r in runs)
             lane = next((k for k, e in enumerate(lane_ends) if e < low), len(lane_ends))
@@ -952,7 +959,7 @@ class _Builder:
 
     def _ceiling_rows(self) -> int:
         """Give what gathers the steps (a running sum of losses, a stack) rows above them; count the rows."""
-        spans: list[list[tuple[float, float]]] = []
+        spans: list[list[tuple[float, float]]] = []  # of each row, from left to right; none meet
         self.ceiling_row: dict[int, int] = {}
         order: dict[int, float] = {}
         crowd: dict[int, int] = {}
@@ -966,9 +973,11 @@ class _Builder:
             starts = [order[s] + 0.005 if s in order else float(self.home.get(s, 0)) for s in sources]
             low, high = min(starts, default=order[i]), order[i] + 0.005
             r = max((self.ceiling_row[s] for s in sources if s in self.ceiling_row), default=0)
-            while r < len(spans) and any(a < high and low < b for a, b in spans[r]):
+            while r < len(spans) and (at := bisect_left(spans[r], (high,))) and low < spans[r][at - 1][1]:
                 r += 1
-            spans[r : r + 1] = [(spans[r] if r < len(spans) else []) + [(low, high)]]
+            if r == len(spans):
+                spans.append([])
+            insort(spans[r], (low, high))
             self.ceiling_row[i] = r
         return len(spans)
 
@@ -987,8 +996,13 @@ class _Builder:
 
     def _draw_ceiling(self) -> None:
         ways = {k: self._way_up(k) for i in self.ceiling for k in self.into[i] if self.edges[k].source in self.top_at}
-        upright = [(way[-1][0], self.ceiling_row[self.edges[k].target]) for k, way in ways.items()]
-        placed: list[tuple[int, float, float]] = []
+        upright = sorted((way[-1][0], self.ceiling_row[self.edges[k].target]) for k, way in ways.items())
+        placed: list[list[tuple[float, float]]] = [[] for _ in self.ceiling_y]
+        widest = max((self._size(i)[0] for i in self.ceiling), default=0.0)
+
+        def near(by_x: Sequence[Any], low: float, high: float) -> Sequence[Any]:
+            return by_x[bisect_left(by_x, (low,)) : bisect_left(by_x, (high,))]
+
         for i in sorted(self.ceiling, key=lambda i: (self.ceiling_row[i], i)):
             c, r = self.column_of[i], self.ceiling_row[i]
             column = self.columns[c]
@@ -1003,21 +1017,21 @@ class _Builder:
             # to the right of what stands in its row, and of what has to climb past it to a higher one
             while True:
                 reach = w / 2 + 8.0
-                at = [left for left, row in upright if row > r and x - reach < left < x + reach]
+                at = [left for left, row in near(upright, x - reach, x + reach) if row > r and x - reach < left]
                 at += [left for left in own if x - reach < left < x - reach + 12.0]
                 at += [
                     right + 8.0
-                    for row, left, right in placed
-                    if row == r and left - 8.0 < x + reach and x - reach < right
+                    for left, right in near(placed[r], x - reach - widest, x + reach + 8.0)
+                    if x - reach < right
                 ]
                 if not at:
                     break
                 x = max(at) + reach + 0.1
-            placed.append((r, x - w / 2, x + w / 2))
+            insort(placed[r], (x - w / 2, x + w / 2))
             y = self.ceiling_y[r]
             self._box(i, x, y)
             self.exit[i, False] = (True, x + w / 2, y, y - h / 2)
-        noted: list[Words] = []
+        noted: dict[int, list[Words]] = {}  # around which place: only neighbours can meet
         for i in self.ceiling:
             (x, y), (w, h) = self.at[i], self._size(i)
             for k in self.into[i]:
@@ -1034,9 +1048,11 @@ class _Builder:
                 else:
                     tx = ways[k][-1][0]
                     words = self._note(k, tx + 5 + self.back, self.frame_top - 7)
-                    while words and any(_meet(words[0].box, other.box) for other in noted):
+                    part = int(tx // _LONGEST_WORDS)
+                    others = [w for p in (part - 1, part, part + 1) for w in noted.get(p, ())]
+                    while words and any(_meet(words[0].box, other.box) for other in others):
                         words = (replace(words[0], y=words[0].y - 10.0),)
-                    noted += words
+                    noted.setdefault(part, []).extend(words)
                     under = self.home[source] == self.column_of[i] and abs(tx - x) < w / 2 - 2
                     points = [*ways[k], (tx, y + h / 2)] if under else [*ways[k], (tx, y), (x - w / 2, y)]
                 self._wire(k, points, "data", words=words)

@@ -59,10 +59,10 @@ def to_mermaid(
     lines += ["config:", "  theme: base", f"  themeVariables: {json.dumps(facing)}", "---", "flowchart LR"]
     lines += [f"  accTitle: {_plain(title or 'Computation graph')}"]
     lines += [f"  accDescr: {_plain(description)}"] if description else []
-    lines += [f"  {_node(n, name, label[n.id], view.show)}" for n in view.nodes if n.step is None]
     notes = dict(view.notes)
-    for t in view.steps:
-        inside = [n for n in view.nodes if n.step == t]
+    loose, steps = view.by_step()
+    lines += [f"  {_node(n, name, label[n.id], view.show)}" for n in loose]
+    for t, inside in steps.items():
         lines.append(f'  subgraph {_step(t)}["{escape(step_title(inside, notes.get(t)))}"]')
         lines += [f"    {_node(n, name, label[n.id], view.show)}" for n in inside]
         lines.append("  end")

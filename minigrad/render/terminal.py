@@ -101,7 +101,17 @@ class _Writer:
         self.section: dict[int, int | str] = {
             n.id: n.step if n.step is not None else "before" if late[n.id] is None else "after" for n in view.nodes
         }
-        self.order: list[int | str] = ["before", *view.steps, "after"]
+        self.steps = view.steps
+        self.order: list[int | str] = ["before", *self.steps, "after"]
+        self.inside: dict[int | str, list[ViewNode]] = {s: [] for s in self.order}
+        for n in view.nodes:
+            self.inside[self.section[n.id]].append(n)
+        self.handed: dict[tuple[int | str, int | str], list[ViewEdge]] = {}
+        """What goes from one section to another, but for parameters, in the order of the edges."""
+        for e in view.edges:
+            ends = (self.section[e.source], self.section[e.target])
+            if e.role != "parameter" and ends[0] != ends[1]:
+                self.handed.setdefault(ends, []).append(e)
         self.label = symbols(view)
         self.layered = any("layer 1" in n.scope or (n.name or "").endswith("_l1") for n in view.nodes)
         self.name = self._names()
@@ -254,7 +264,7 @@ class _Writer:
         return self.by_id[i].kind != "op" and len(targets) == 1 and isinstance(next(iter(targets)), int)
 
     def _leaves(self, entering: Iterable[int], s: int | str, first: bool) -> list[_Wire]:
-        steps = self.view.steps
+        steps = self.steps
         if not steps or s != steps[0 if first else -1] or (not first and len(steps) == 1):
             return []
         found = [self.uses[i][0] for i in entering if self.section[self.uses[i][0].target] == s]
@@ -264,9 +274,8 @@ class _Writer:
         if after == "after":
             return []
         wires: dict[_Wire, None] = {}
-        for e in self.view.edges:
-            ends = (self.section[e.source], self.section[e.target])
-            if e.role != "parameter" and ends in ((s, after), (after, s)):
+        for ends in ((s, after), (after, s)):
+            for e in self.handed.get(ends, ()):
                 wires[_Wire(_role(e), self.say(self._refer(e)), up=ends[0] == after)] = None
         return sorted(wires, key=lambda wire: (wire.up, wire.role))
 
@@ -317,8 +326,8 @@ class _Writer:
 
     def _box(self, s: int | str, above: list[_Wire], below: list[_Wire], told: dict[object, str]) -> Iterator[str]:
         listed = self.rows[s]
-        title = step_title([self.by_id[i] for i, _ in listed]) if s in self.view.steps else str(s)
-        title = self.say(title) if self.view.steps else ""
+        title = step_title([self.by_id[i] for i, _ in listed]) if isinstance(s, int) else str(s)
+        title = self.say(title) if self.steps else ""
         yield self._border("┌", "┐", title, above, top=True)
         like = self._like(s)
         if like in told and not self.wide_numbers:
@@ -354,8 +363,8 @@ class _Writer:
 
     def _like(self, s: int | str) -> object:
         """What two steps have in common that do the same: operations, shapes, names but for their index, wiring."""
-        ids = [n.id for n in self.view.nodes if self.section[n.id] == s]
-        place = {i: k for k, i in enumerate(ids)}
+        nodes = self.inside[s]
+        place = {n.id: k for k, n in enumerate(nodes)}
 
         def source(e: ViewEdge) -> object:
             if e.source in place:
@@ -372,7 +381,7 @@ class _Writer:
 
         return tuple(
             (n.op, n.kind, n.shape, n.gate, _stem(n.name), n.span, wiring(n)) if isinstance(s, int) else (s, n.id)
-            for n in map(self.by_id.__getitem__, ids)
+            for n in nodes
         )
 
     # --- strokes --------------------------------------------------------------------------------------------
