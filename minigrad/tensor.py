@@ -720,7 +720,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 
 def from_dlpack(x: Any) -> Tensor:
     """Make a tensor that shares the memory of another library's array, by the DLPack protocol."""
-    if not hasattr(x, "__dlpack__"):
+    if not hasattr(x, "__dlpack_device__"):
         raise DTypeError(f"from_dlpack takes an array of a library with the DLPack protocol, not {type(x).__name__}")
     kind = int(x.__dlpack_device__()[0])
     device = {1: "cpu", 2: "cuda", 3: "cpu", 13: "cuda"}.get(kind)  # DLDeviceType: CPU, CUDA, pinned and managed memory
