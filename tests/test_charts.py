@@ -144,6 +144,21 @@ def test_every_operation_and_every_wire_of_the_step_is_drawn(style, name):
         assert one or f"e-{keys[e.source]}-{keys[e.target]}-{e.argument}" in wires
 
 
+@pytest.mark.parametrize("title", ["word " * 30, "w" * 90, "a title of some length, and with a second half"])
+@pytest.mark.parametrize("name", ["V diagonal", "rnn", "FGR full"])
+@pytest.mark.parametrize("style", PLANS)
+def test_long_titles_are_broken(style, name, title):
+    block = block_of(name)
+    if style == "odyssey" and name == "rnn":
+        return
+    for show, backward in (((), False), (("value",), True)):
+        scene = PLANS[style](block, show=show, backward=backward, title=title)
+        assert flaws(scene) == []
+        shown = [w.text for w in scene.words if w.face == "bold"]
+        assert " ".join(shown) == title.strip()
+        assert scene.title == title
+
+
 def said(box_or_words):
     return [w.text for w in box_or_words]
 
@@ -476,6 +491,8 @@ def test_sums_are_written_with_as_many_digits_as_their_total_needs():
     parts = [Summary(v, v, v, abs(v), (v,)) for v in (2.71, -2.7, 0.0123)]
     total = Summary(0.0223, 0.0223, 0.0223, 0.0223, (0.0223,))
     assert addends([*parts, total]) == (["2.7100", "−2.7000", "0.0123", "0.0223"], "")
+    gone = [Summary(v, v, v, abs(v), (v,)) for v in (3.754182, -3.754182, 9.54e-7, 9.54e-7)]
+    assert addends(gone)[0] == ["3.754182", "−3.754182", "0.000001", "0.000001"]
     many = Summary(-1.0, 3.0, 0.5, 4.0, None)
     assert addends([many, many]) == (["0.500", "0.500"], ", means")
 

@@ -31,8 +31,14 @@ MARGIN = 16.0
 ROUND = 17.0
 """The radius of a pointwise operation."""
 
+_LONG = 560.0
+"""The longest line of a heading that stands above everything."""
+
 BACK = 7.0
 """How far a gradient's arrow runs beside its wire."""
+
+_ONE_HOT = 4
+"""Arrays of so many single digits are written out in any case."""
 
 SHOWN_NUMBERS = 2
 """Arrays of more numbers than this are written as their norm."""
@@ -62,14 +68,29 @@ def figure(summary: Summary, most: int = SHOWN_NUMBERS, sign: str = "", equals: 
     >>> pair = Summary(-0.5, 0.25, -0.125, 0.559, (-0.5, 0.25))
     >>> figure(pair), figure(pair, sign="∂"), figure(pair, most=1, sign="∂")
     ('−0.5, 0.25', '∂ −0.5, 0.25', '‖∂‖ 0.559')
+    >>> figure(Summary(0.0, 1.0, 1 / 3, 1.0, (0.0, 1.0, 0.0)))
+    '0, 1, 0'
     """
     values = summary.numbers
-    if values is not None and 0 < len(values) <= most:
+    digits = values is not None and len(values) <= _ONE_HOT and all(0 <= v < 10 and v == int(v) for v in values)
+    if values is not None and (0 < len(values) <= most or (digits and values)):
         plain = [v + 0.0 for v in values]  # no sign on a zero
         text = number(plain[0]) if len(plain) == 1 else ", ".join(f"{v:.2g}".replace("-", "−") for v in plain)
     else:
         text, sign = number(summary.norm), f"‖{sign or '·'}‖"
     return " ".join(word for word in (sign, equals, text) if word)
+
+
+def _packed(words: Iterable[str], joint: str, room: float, size: float, face: str = "sans") -> list[str]:
+    """Put words into lines as long as there is room for; a word is never broken."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]}{joint}{word}" if lines else word
+        if lines and width(longer, size, face) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _bare(text: str) -> str:
@@ -500,22 +521,22 @@ class Chart:
         self.scene.title = title or what
         caption = self.caption()
         self.scene.description = f"{self.scene.title}. {' · '.join(caption)}."
-        y = MARGIN + 8
-        self.scene.words.append(Words(self.scene.title, MARGIN, y, 14.0, "bold", "start"))
-        lines: list[str] = []
-        for word in caption:
-            longer = f"{lines[-1]} · {word}" if lines else word
-            if lines and width(longer, 10.0) <= x - 41 - MARGIN:
-                lines[-1] = longer
-            else:
-                lines.append(word)
-        if len(lines) > 2:
-            lines = [" · ".join(caption)]
-        for k, line in enumerate(lines):
-            self.scene.words.append(Words(line, MARGIN, y + 18 + 14 * k, 10.0, "sans", "start", "s"))
-        self.heading_right = MARGIN + max(width(self.scene.title, 14.0, "bold"), *(width(k, 10.0) for k in lines))
-        self.heading_bottom = y + 14 + 14 * len(lines)
-        return MARGIN + 4 if self.heading_right < x - 40 else self.heading_bottom + 4
+        room = x - 41 - MARGIN
+        heads, lines = _packed(self.scene.title.split(), " ", room, 14.0, "bold"), _packed(caption, " · ", room, 10.0)
+        beside = len(heads) + len(lines) <= 3
+        if not beside:  # above everything, then
+            heads = _packed(self.scene.title.split(), " ", _LONG, 14.0, "bold")
+            lines = _packed(caption, " · ", _LONG, 10.0)
+        y = MARGIN - 10
+        self.heading_right = 0.0
+        for text, size, face, style in [(t, 14.0, "bold", "t") for t in heads] + [
+            (t, 10.0, "sans", "s") for t in lines
+        ]:
+            y += 14 if text in lines[1:] else 18
+            self.scene.words.append(Words(text, MARGIN, y, size, face, "start", style))
+            self.heading_right = max(self.heading_right, MARGIN + width(text, size, face))
+        self.heading_bottom = y + 10
+        return MARGIN + 4 if beside and self.heading_right < x - 40 else self.heading_bottom + 4
 
     def caption(self) -> list[str]:
         """Say which step of which unit is drawn, and what sets it apart."""
@@ -533,6 +554,7 @@ class Chart:
         """Set the size, move everything in, and let wires leap."""
         self.leap()
         self.scene.details = self.spoken()
+        right = max(right, self.heading_right)
         self.scene.width, self.scene.height = math.ceil(right + MARGIN), math.ceil(bottom + MARGIN)
         return self.scene
 
@@ -569,7 +591,7 @@ class Chart:
             found.append(("k", "δ what comes back along a wire"))
         if {"local", "gain"} & set(self.show):
             found.append(("s", "∂⁺ local derivative" + (", ‖∂⁺‖ its size" if "gain" in self.show else "")))
-        if {"value", "grad", "flow"} & set(self.show) or self.backward:
+        if any("‖" in words.text for words in self.scene.texts):
             found.append(("s", "‖·‖ norm of several numbers"))
         return found
 
@@ -765,7 +787,9 @@ def addends(parts: Sequence[Summary]) -> tuple[list[str], str]:
     sizes = [max((abs(v) for v in row if math.isfinite(v)), default=0.0) for row in rows]
     largest, least = sizes[-1] or max(sizes), min((size for size in sizes if size), default=0.0)
     digits = max(2 - math.floor(math.log10(largest)), 0) if largest else 2
-    digits = min(max(digits, min(-math.floor(math.log10(least)), digits + 2) if least else 0), 9)
+    digits = max(digits, min(-math.floor(math.log10(least)), digits + 2) if least else 0)
+    known = 6 - math.floor(math.log10(max(sizes))) if max(sizes) else 6  # float32 knows seven digits
+    digits = max(min(digits, known, 9), 0)
     texts = [", ".join(_fixed(v, digits) for v in row) for row in rows]
     return texts, "" if few else ", means"
 
