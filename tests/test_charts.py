@@ -606,6 +606,26 @@ def test_a_layer_that_is_called_again():
         render(tape, style="circuit", step=2)
 
 
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_a_layer_that_is_called_for_each_token(kind):
+    mg.manual_seed(4)
+    layer, state = kind(3, 2), None
+    with mg.Tape() as tape:
+        for _ in range(4):
+            out, state = layer(mg.randn(1, 1, 3), state)
+        loss = (out * out).sum()
+    loss.backward()
+    view = view_of(tape, contributions=True)
+    ends = [n.id for n in tape.nodes if n.name == "h[0]"]
+    unit, time = choose(view, call=3)
+    assert (unit.calls, time) == (4, 0)
+    block = read(view, unit, time)
+    chart = Chart(block, (), True)
+    assert block.parts[chart.output].out == ends[2]
+    assert flaws(to_circuit(block, show=("value",), backward=True)) == []
+    assert [text for text, _ in routes(block, ends[2], "ₜ", "ₜ₋₁")] == [f"to h_n ({layer.__class__.__name__.lower()})"]
+
+
 @pytest.mark.parametrize("style", PLANS)
 def test_gradients_are_drawn_where_they_come_back(style):
     """No arrow to what was detached, to the zeros before the first step, or from a step that nothing follows."""

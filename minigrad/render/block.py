@@ -157,12 +157,16 @@ def _calls(view: View, path: tuple[str, ...], steps: Collection[int | None]) -> 
     in one scope, which nothing tells apart.
     """
     ends: list[ViewNode] = []
+    states: set[str] = set()
     for n in view.nodes:
         if n.kind == "op" and n.gate is None and n.step in steps and _is_final(n) and leads(n.scope, path):
-            if ends and ends[-1].step == n.step and (ends[-1].name or "")[:1] != (n.name or "")[:1]:
+            state = (n.name or "")[:1]
+            if ends and ends[-1].step == n.step and state not in states:
                 ends[-1] = n
             else:
                 ends.append(n)
+                states = set()
+            states.add(state)
     if len({n.step for n in ends}) > 1 and any(a.step == b.step for a, b in pairwise(ends)):
         return []
     calls: list[dict[int | None, int]] = []
