@@ -7,7 +7,10 @@ author = "The minigrad authors"
 copyright = f"2026, {author}"
 version = release = installed("minigrad-tape")
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures of a line; the words of an argument say what it takes
+napoleon_numpy_docstring = False
 myst_enable_extensions = ["colon_fence", "deflist", "smartquotes"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

@@ -393,7 +393,7 @@ class TimeLedger(Shown):
         return self._kept[place]
 
     def rows(self) -> Iterator[tuple[int, Array]]:
-        """Yield (t, terms of E_t): arrays (columns, *W.shape); no more than one of them is held."""
+        """Yield t and the terms of E_t, an array of columns times the shape of W; no more than one of them is held."""
         for place, t in enumerate(self.times):
             yield t, self._terms_at(place).copy()
 
