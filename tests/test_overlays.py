@@ -630,6 +630,87 @@ def test_a_cut_edge_ends_in_a_cross():
     assert len(re.findall(r" --x n", made)) == 2
 
 
+@pytest.mark.parametrize(
+    ("made", "text", "latex"),
+    [
+        (lambda x: x * -2.0, "−2", "-2"),
+        (lambda x: x / 4, "1/4", r"\frac{1}{4}"),
+        (lambda x: x * float("inf"), "inf", "inf"),
+        (lambda x: x**3, "3·x²", r"3 \cdot x^{2}"),
+        (lambda x: x**0.5, "0.5·x^(−0.5)", r"0.5 \cdot x^{-0.5}"),
+        (lambda x: mg.clip(x, -1.0, 1.0), "[x≥−1][x≤1]", r"\left[x \ge -1\right] \cdot \left[x \le 1\right]"),
+        (lambda x: mg.leaky_relu(x, 0.1), "[x>0]+0.1[x≤0]",
+         r"\left[x > 0\right] + 0.1 \cdot \left[x \le 0\right]"),
+        (lambda x: mg.max(x), "[x=y]", r"\left[x = y\right]"),
+        (lambda x: mg.mse(x, x.detach(), reduction="sum"), "2(x−target)", None),
+        (lambda x: mg.mse(x, x.detach()), "2(x−target)/N", None),
+    ],
+)  # fmt: skip
+def test_numbers_of_the_program_stand_in_its_derivatives(made, text, latex):
+    x = mg.tensor([0.5, 2.0], requires_grad=True, name="x")
+    with mg.Tape() as tape:
+        made(x)
+    (edge,) = (e for e in view_of(tape).edges if e.carries == "x" and e.local)
+    assert edge.local == text
+    assert latex is None or edge.local_latex == latex
+
+
+def test_names_of_the_page_give_way_to_names_of_the_model():
+    a, y = (mg.tensor([0.5, 2.0], requires_grad=True, name=name) for name in "ay")
+    with mg.Tape() as tape:
+        mg.tanh((a + y) * (a - y))
+    said = [e.local for e in view_of(tape).edges]
+    assert said[4:6] == ["a−y", "a+y"]
+    assert re.fullmatch(r"\(1−\(?tanh#5\)?\)\(1\+\(?tanh#5\)?\)", said[6])
+
+
+def test_results_of_one_operation_are_told_apart():
+    mg.manual_seed(1)
+    lstm = mg.nn.LSTM(3, 5, dtype="float64")
+    with mg.Tape(detail="cells") as tape:
+        out, _ = lstm(mg.tensor(np.linspace(-1, 1, 18).reshape(3, 2, 3)))
+        loss = (out * out).sum()
+    loss.backward()
+    handed = [e for e in view_of(tape).edges if e.role in ("cell", "hidden") and e.source > 9]
+    assert {(e.role, e.result, e.carries[0]) for e in handed} == {("hidden", 0, "h"), ("cell", 1, "c")}
+    assert {e.local for e in view_of(tape).edges if tape.nodes[e.target].op == "lstm_cell"} == {"lstm_cell′"}
+
+
+def test_what_is_forced_on_a_step_is_no_first_state():
+    """Whatever its name, what stands before the loop where later steps read a state is drawn before them."""
+    w = mg.tensor(np.linspace(-1, 1, 9).reshape(3, 3), requires_grad=True, name="w")
+    with mg.Tape() as tape:
+        s = mg.tensor(np.ones((1, 3)), name="start")
+        for t in range(4):
+            with mg.scope(f"t={t}"):
+                if t == 2:
+                    s = mg.tensor(np.full((1, 3), 0.5), name="told")
+                s = mg.tanh(s @ w)
+    view = view_of(tape, show=())
+    assert {n.name: n.step for n in view.nodes if n.kind == "input"} == {"start": None, "told": 2}
+    gates = {n.name: n.step for n in view_of(recorded("lstm", steps=2, variant="FGR"), show=()).nodes}
+    assert gates["gates[-1]"] is None
+
+
+def test_products_with_turned_weights_are_called_by_the_weights():
+    said = {e.local for e in view_of(recorded("lstm", steps=2, variant="FGR")).edges}
+    assert {"G_iᵀ", "G_fᵀ", "G_oᵀ", "gates₀"} <= said
+    assert not {"bᵀ", "b"} & said
+
+
+def test_a_step_of_two_functions_and_a_piece_of_a_state():
+    """What reads a state cut from a stack of layers speaks of that state, and of a Function by its name."""
+    mg.manual_seed(1)
+    lstm = mg.nn.LSTM(3, 5, num_layers=2)
+    with mg.Tape() as tape:
+        h = mg.checkpoint(lambda x: lstm(x)[0], mg.tensor(np.ones((2, 1, 3), "f4"), requires_grad=True))
+        lstm(mg.tensor(np.ones((2, 1, 3), "f4")))
+        h.sum()
+    said = {e.local for e in view_of(tape).edges}
+    assert {"c₋₁", "h₋₁", "x₀", "Checkpoint′"} <= said
+    assert not {"c", "h"} & said
+
+
 def test_operands_without_a_name_are_called_by_what_they_are(tapes):
     said = {e.local for e in view_of(tapes["gru"]).edges}
     assert {"U_n h₋₁+b", "U_n h₀+b"} <= said
@@ -702,3 +783,62 @@ def test_lines_that_step_back_do_not_add_up():
     assert re.search(r"\.e\.hidden\.aside,[^{]*\{opacity:1;stroke:#", made)
     assert re.search(r'<path class="rail r0 aside"', made)
     assert re.search(r'class="w cell oblique aside"|class="w cell aside oblique"', made)
+
+
+# --- the way back, beside back-propagation through time written by hand --------------------------------------
+
+
+def test_flows_are_those_of_back_propagation_through_time():
+    rng = np.random.default_rng(11)
+    steps, heard, cut = 5, (1, 4), 2
+    cell = mg.nn.RNNCell(3, 7, dtype="float64")
+    x, d = rng.normal(size=(steps, 2, 3)), rng.normal(size=(steps, 2, 7))
+    first = rng.normal(size=(2, 7))
+    with mg.Tape() as tape:
+        h, losses = mg.tensor(first), []
+        for t in range(steps):
+            with mg.scope(f"t={t}"):
+                h = cell(mg.tensor(x[t]), h)
+                if t in heard:
+                    losses.append(mg.losses.half_squared_error(h, mg.tensor(d[t])))
+                if t == cut:
+                    h = h.detach()
+        sum(losses[1:], losses[0]).backward()
+
+    w, u = cell.weight_ih.numpy(), cell.weight_hh.numpy()
+    b = cell.bias_ih.numpy() + cell.bias_hh.numpy()
+    states = [first]
+    for t in range(steps):
+        states.append(np.tanh(x[t] @ w.T + states[t] @ u.T + b))
+    wanted, later = {}, np.zeros_like(first)
+    for t in reversed(range(steps)):
+        error = states[t + 1] - d[t] if t in heard else np.zeros_like(first)
+        delta = (error + later) * (1 - states[t + 1] ** 2)
+        wanted[t] = {
+            "weight_ih": delta.T @ x[t], "weight_hh": delta.T @ states[t],
+            "bias_ih": delta.sum(0), "bias_hh": delta.sum(0), "h": delta @ u,
+        }  # fmt: skip
+        later = delta @ u if t - 1 != cut else np.zeros_like(first)
+
+    view = view_of(tape, show=("flow",))
+    made = render(tape, backward=True).data
+    back = set(re.findall(r'id="back-(e-[^"]*)"', made))
+    seen = set()
+    for e in view.edges:
+        target = view.node(e.target)
+        what = e.carries if e.role == "parameter" else "h" if target.op == "affine" and e.name == "x" else None
+        if what not in wanted[0] or (what == "h" and "weight_hh" not in {
+            o.carries for o in view.edges if o.target == e.target
+        }):  # fmt: skip
+            continue
+        size = np.linalg.norm(wanted[target.step][what])
+        drawn = f"e-{view.node(e.source).key}-{target.key}-{e.argument}" in back
+        if what == "h" and not view.node(e.source).requires_grad:  # the first state, and the one that was cut off
+            assert e.contribution is None
+            assert not drawn
+        else:
+            # after the cut, step 2 has no loss to hear of
+            assert (e.contribution.norm if e.contribution else 0) == pytest.approx(size, rel=6e-6)
+            assert drawn == (size > 0) == (target.step != cut)
+        seen.add((target.step, what))
+    assert len(seen) == 5 * steps

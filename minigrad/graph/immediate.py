@@ -59,7 +59,7 @@ def immediate(
         return plain
     if factor is None:
         return "1"
-    factor = _tidy(_with_numbers(factor, numbers))
+    factor = _tidy(_with_numbers(_tidy(factor), numbers))
     if latex:
         return _bracketed(formula.to_latex(factor, names))
     for called in (names, {}):

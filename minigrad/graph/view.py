@@ -564,6 +564,8 @@ def _called(node: Any) -> tuple[str, str] | None:
     own = _plainly(node.name)
     if own:
         return own, _as_latex(own)
+    if node.op == "mT" and node.inputs[0].op in ("parameter", "getitem"):
+        return _called(node.inputs[0])  # turned round for a product: W h is what is written
     if node.op == "affine" and len(node.inputs) > 1:
         weight, x = _called(node.inputs[1]), _called(node.inputs[0])
         if not weight or not x:
@@ -673,6 +675,9 @@ def fold(
             entered again makes a loop: the order of nodes is then that of their first members.
         keep: with ``"time"`` the steps to leave as they are (the first three and the last two if not given);
             otherwise the node ids to leave as they are.
+
+    Edges that become one carry no contribution any more: what flows to one value has to be added up before it is
+    measured. `view_of` does that with a fold that it is given (``fold_with``).
 
     Raises:
         UsageError: `by` is neither a function nor one of these words.
@@ -1021,7 +1026,7 @@ def _summarised(node: ViewNode, recorded: list[Any], position: dict[int, int], s
     )
 
 
-def _find_taps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]]) -> None:
+def _find_taps(drafts: dict[int, _Draft], children: Mapping[int, list[int]]) -> None:
     """Find what only rearranges one parameter: it is drawn on its rail, with the gate of what reads it."""
     for n in drafts.values():
         if n.kind == "op" and n.op in _SHAPERS and len(n.parents) == 1:
@@ -1042,12 +1047,12 @@ def _find_steps(drafts: Mapping[int, _Draft], children: Mapping[int, list[int]])
     if not steps:
         return
     loose = [n for n in drafts.values() if n.step is None and n.kind != "parameter" and n.tap is None]
+    initial = _initial_states(drafts)
     for n in loose:
         # a leaf is recorded where it is first used, which makes it part of that step only if nobody else reads it
         users = {drafts[c].step for c in children[n.id]}
-        if n.kind != "op" and len(users) == 1 and not _is_initial(n):
+        if n.kind != "op" and len(users) == 1 and n.id not in initial and not _is_initial(n):
             (n.step,) = users
-    initial = _initial_states(drafts)
     loose = [n for n in loose if n.id not in initial]
 
     def sort(n: _Draft) -> tuple[Any, ...]:
@@ -1089,13 +1094,21 @@ def _initial_states(drafts: Mapping[int, _Draft]) -> set[int]:
     """Return the leaves that stand where later steps read what an earlier one computed: h₀, c₀ by whatever name."""
     reads = [(n.id, k, p) for n in drafts.values() for k, p in n.operands]
     alike = _alike(drafts, reads)
-    handed: set[tuple[Kind, int]] = set()
+    # such a place is initial in the first step of its kind, and in the last one for what reads backwards; a leaf that
+    # stands there in between is what a program put in its place (teacher forcing)
+    ends: dict[Kind, tuple[int, int]] = {}
+    for i, kind in alike.items():
+        t = drafts[i].step
+        assert t is not None
+        low, high = ends.get(kind, (t, t))
+        ends[kind] = min(low, t), max(high, t)
+    handed: set[tuple[Kind, int, int]] = set()
     for target, argument, source in reads:
-        step = drafts[source].step
-        if target in alike and step is not None and step != drafts[target].step:
-            handed.add((alike[target], argument))
+        before, now = drafts[source].step, drafts[target].step
+        if target in alike and before is not None and now is not None and before != now:
+            handed.add((alike[target], argument, ends[alike[target]][before > now]))
     leaves = ((t, k, p) for t, k, p in reads if drafts[p].kind in ("input", "constant") and t in alike)
-    return {source for target, argument, source in leaves if (alike[target], argument) in handed}
+    return {source for target, k, source in leaves if (alike[target], k, drafts[target].step) in handed}
 
 
 def _found_steps(drafts: Mapping[int, _Draft]) -> dict[int, int]:

@@ -93,8 +93,8 @@ def symbols(view: View) -> dict[int, tuple[str, bool]]:
                 continue
             source = by_id[weight.source]
             letter = out[source.id][0] if source.tap is not None else _letter(source)
-            indexed = re.match(r"([a-zA-Z])(?:ₜ|[\[_]?-?\d+\]?)$", data.carries or "")
-            operand = indexed.group(1) if indexed else "h" if data.role == "hidden" else "x"
+            indexed = re.match(r"([a-zA-Z])(?:ₜ|[\[_]?-?\d+\]?)$|([a-zA-Z]{2,5})(?:ₜ|\[-?\d+\])$", data.carries or "")
+            operand = indexed[1] or indexed[2] if indexed else "h" if data.role == "hidden" else "x"
             plus = " + b" if len(edges) > 2 else ""
             out[n.id] = (f"{letter} {operand}{plus}", True)
     return out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,8 @@ _OVERLAID = (
     ("cut", "cut: no gradient passes"),
     ("route", "the routes that were asked for"),
 )
+_MEANT = (("y", "y the result"), ("N", "N what a mean divides by"))
+"""Letters of the page that stand in derivatives beside the names of the model."""
 _MANY_USES = 2
 """A parameter that feeds more boxes than this is drawn on a rail even where there are no steps."""
 
@@ -1285,7 +1288,9 @@ class _Builder:
         if "grad" in self.show:
             notes.append("∂: gradient of the loss, ‖∂‖: its norm")
         if "local" in self.show:
-            notes.append("on an edge: ∂⁺, the local derivative")
+            said = " ".join(e.local for e in self.edges if e.local)
+            meant = [f", {text}" for letter, text in _MEANT if re.search(rf"(?<![\w#]){letter}(?![\w₋₀-₉])", said)]
+            notes.append("on an edge: ∂⁺, the local derivative" + "".join(meant))
         if "gain" in self.show:
             notes.append("×0.2: the most by which ∂⁺ stretches a gradient")
         if "flow" in self.show:
