@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,6 +58,13 @@ def _run(make: Callable[[], _Parser], argv: Sequence[str] | None) -> int:
     except (MinigradError, MemoryError) as error:
         print("minigrad:", _one_line(error), file=sys.stderr)
         return 1 if isinstance(error, GradcheckError) else 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # A full disk behind the standard output: what is left in its buffer must not be tried again at exit.
+        print(f"minigrad: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return status
 
 
@@ -241,7 +249,8 @@ def _run_render_graph(arguments: argparse.Namespace) -> int:
     elif arguments.output is not None:
         _check_place(Path(arguments.output), arguments.no_clobber)
     if arguments.fold and ":" in arguments.fold:
-        arguments.fold = find_function(arguments.fold)
+        with _own_output(arguments):
+            arguments.fold = find_function(arguments.fold)
     elif arguments.fold == "none":
         arguments.fold = False
     asked = {name: getattr(arguments, name) for name in _ASKED}
@@ -278,13 +287,14 @@ def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
     from ._core import Tape
     from .render import render
 
-    model = _model(arguments)
+    with _own_output(arguments):
+        model = _model(arguments)
     path = None
     if arguments.output != "-":
         path = Path(arguments.output or f"{model.name}.{_ENDINGS.get(arguments.format, arguments.format)}")
         _check_place(path, arguments.no_clobber)
     with _telling(f"running {model.title}", model.count) as told:
-        with Tape(detail=arguments.detail) as tape:
+        with Tape(detail=arguments.detail) as tape, _own_output(arguments):
             loss = model.loss(told)
         for node in tape.nodes:
             if node.kind == "parameter":
@@ -303,6 +313,11 @@ def _draw(arguments: argparse.Namespace, asked: dict[str, Any]) -> Path | None:
         file=sys.stderr if path is None else sys.stdout,
     )
     return path
+
+
+def _own_output(arguments: argparse.Namespace) -> AbstractContextManager[Any]:
+    """Keep the standard output for the picture if it goes there: what a model prints goes where errors go."""
+    return redirect_stdout(sys.stderr) if arguments.output == "-" else nullcontext()
 
 
 def _kind_for_stdout(asked: str | None) -> str:

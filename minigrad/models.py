@@ -34,6 +34,8 @@ __all__ = ["BUILT_IN", "Model", "build", "find_function", "forget", "own_modules
 
 LAYERS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 BUILT_IN = ("adder", *LAYERS)
+MOST_STEPS = 1_000_000
+"""Of a built-in model; many more outgrow the memory of any machine that people draw pictures on."""
 OWN = "your own function as file.py:function or package.module:function"
 
 
@@ -114,6 +116,8 @@ def build(
         UsageError: an unknown model, an option that the model does not take, a text or file that does not fit, a user's
             function that cannot be called, that fails, or that returns no loss.
     """
+    if steps is not None and steps > MOST_STEPS:
+        raise UsageError(f"{steps} steps are more than memory holds: at most {MOST_STEPS}")
     for name, number in (("steps", steps), ("hidden", hidden), ("layers", layers)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}")
@@ -227,7 +231,10 @@ def _characters(
             yield _named(loss.cross_entropy(_named(y, "logits", t), follows), "E", t)
 
     captions = tuple(f"{letters[a]!r} → {letters[b]!r}" for a, b in pairwise(codes))
-    return Model(kind, f"{_described(kind, shape)} spelling {_shortened(text)!r}", run, count, captions)
+    read = (
+        f"{_shortened(text)!r} again and again, {count} steps" if count > len(text) else repr(_shortened(text[:count]))
+    )
+    return Model(kind, f"{_described(kind, shape)} spelling {read}", run, count, captions)
 
 
 def _trained(kind: str, path: Path, shape: dict[str, Any]) -> tuple[Net, str]:

@@ -638,3 +638,44 @@ def test_an_unknown_detail_is_a_bad_call(capsys):
     status, out, err = call(capsys, RENDER, "rnn", "--detail", "gates", "-o", "-")
     assert (status, out) == (2, "")
     assert "'ops', 'cells' or 'layers', not 'gates'" in err
+
+
+def test_what_a_model_prints_is_no_part_of_the_picture(capsys):
+    Path("loud.py").write_text(
+        "import minigrad as mg\nprint('imported')\nw = mg.tensor(2.0, requires_grad=True, name='w')\n"
+        "def loss():\n    print('called')\n    return w * w\n"
+    )
+    status, out, err = call(capsys, RENDER, "loud.py:loss", "-o", "-", "--format", "json")
+    assert status == 0
+    assert json.loads(out)["nodes"]
+    assert "imported" in err
+    assert "called" in err
+    assert "called" in call(capsys, RENDER, "loud.py:loss", "-o", "loud.svg")[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_behind_the_standard_output_is_one_line():
+    root = str(Path(cli.__file__).parents[1])
+    for command in ([RENDER, "rnn", "-o", "-", "--format", "svg"], ["ops", "tanh"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "minigrad.cli", *command],
+                stdout=full, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": root}, text=True, check=False,
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("minigrad: cannot write the output: ")
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [(None, "'hello'"), ("2", "'he'"), ("5", "'hello'"), ("12", "'hello' again and again, 12 steps")]
+)
+def test_the_title_says_what_is_spelled(capsys, steps, said):
+    assert call(capsys, RENDER, "rnn", *(["--steps", steps] if steps else []), "-o", "a.txt")[0] == 0
+    assert Path("a.txt").read_text(encoding="utf-8").splitlines()[0] == f"rnn spelling {said}"
+
+
+def test_steps_beyond_all_memory_are_refused(capsys):
+    status, _, err = call(capsys, RENDER, "rnn", "--steps", "1000000000")
+    assert status == 2
+    assert "at most 1000000" in err
