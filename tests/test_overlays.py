@@ -577,6 +577,9 @@ def test_a_page_folds_no_more_than_it_must(tapes):
     assert 900 < folded[0] <= 1123 < folded[1] <= 1280
     assert "steps" in render(lstm, page="a4").data
     assert render(tapes["rnn"], page="a4").data == render(tapes["rnn"]).data
+    gru = render(recorded("gru", steps=3), page="a4").data  # a single step as one node leaves room for two
+    assert re.findall(r">(t = [^<]*)<", gru) == ["t = 0", "t = 1", "t = 2"]
+    assert gru.count("ℒ</text>") == 2
 
 
 def test_what_cannot_fit_is_an_error(tapes, tmp_path):

@@ -38,6 +38,8 @@ class Level:
 
     shape: Shape
     timed: bool = True
+    elided: int = 1
+    """The fewest steps for which a counted node is worth its room: a cell of one step is as small."""
 
     def view(self, whole: Whole, kept: int | None = None) -> View:
         """Return the folded view, with so many steps of the recorded ones; with all of them if it is None."""
@@ -52,8 +54,8 @@ class Level:
 LEVELS = (
     Level(lambda view: view),
     Level(lambda view: fold(view, "gate")),
-    Level(unroll),
-    Level(lambda view: gather(unroll(view))),
+    Level(unroll, elided=2),
+    Level(lambda view: gather(unroll(view)), elided=2),
     Level(lambda view: view, timed=False),
     Level(gather, timed=False),
     Level(lambda view: gather(fold(view, "layer")), timed=False),
@@ -107,8 +109,7 @@ class Fit:
                     return found
             if not level.timed or count < 2:
                 continue
-            # a node that stands for a single step saves nothing, unless there are only two
-            found = self._longest(level, whole, min(max(count - 2, 1), _MOST_STEPS))
+            found = self._longest(level, whole, min(max(count - level.elided, 1), _MOST_STEPS))
             if found is not None:
                 return found
         return self.shrunk(tries[-1].view(whole), FLAT)
