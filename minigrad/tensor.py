@@ -237,8 +237,10 @@ class Tensor(TensorBase):
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array that shares the tensor's memory.
 
-        The array of a recorded result is read-only, because backward may need it; copy it to change it. A write to the
-        array of any other tensor cannot be noticed by graphs that saved it: prefer the tensor's in-place methods.
+        The array of a recorded result is read-only, because backward may need it; copy it to change it. That of any
+        other tensor can be written to, between two recordings: a graph that saved it before cannot notice, and its
+        gradients would be wrong without a word. The tensor's own methods (``copy_``, ``w[0] = …`` inside `no_grad`)
+        are noticed. The same holds for arrays that were shared by :func:`from_numpy`.
 
         Raises:
             DeviceError: the tensor lives on a GPU; copy it with ``.cpu()`` first.
