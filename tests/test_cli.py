@@ -285,7 +285,7 @@ def test_fold_by_words_none_and_functions(capsys):
         assert call(capsys, RENDER, "lstm", "--text", "ab", "--steps", "14", "--fold", fold, "-o", "a.json")[0] == 0
         nodes = json.loads(Path("a.json").read_text(encoding="utf-8"))["nodes"]
         kept[fold] = sum(node["kind"] == "fold" for node in nodes)
-    assert kept == {"time": 1, "cell": 14, "gate": 14 * 4, "none": 0, "mine.py:by": 4}
+    assert kept == {"time": 1, "cell": 5 + 1, "gate": 5 * 4 + 1, "none": 0, "mine.py:by": 4}
 
 
 def test_watch_draws_again_when_the_file_or_what_it_imports_changes(capsys, monkeypatch):

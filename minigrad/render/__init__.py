@@ -239,8 +239,9 @@ def render(
         theme: light, dark or print.
         engine: who orders the steps, one of `ENGINES`; minigrad itself if not given.
         title: a line above the picture.
-        fold: None folds long sequences by themselves, False never; ``"time"``, ``"cell"``, ``"layer"``, ``"gate"`` or a
-            function as in `minigrad.graph.fold`.
+        fold: None folds the middle of more than twelve steps by itself, False nothing; ``"time"``, ``"cell"``,
+            ``"layer"`` or ``"gate"`` as in `minigrad.graph.fold`, what is left after the middle; a function as there,
+            of all steps.
         highlight: what is lit: a route of a path ledger (`minigrad.explain.paths`) or several; a path ledger, all its
             routes if it is grouped and else the listed ones; a pair (path ledger, key), the routes of that group; a
             pair (time ledger, t), its row t; or words: ``"loss -> weight_hh_l0 by time"``, all routes and what leaves
@@ -429,12 +430,15 @@ def _facts(view: View, time: str) -> list[str]:
 
 def _as_asked(whole: View, manner: Style, asked: Asked, fold: Fold) -> View:
     """Return the view that a style draws where there is room for it."""
-    if not manner.whole:
-        if not isinstance(fold, bool | None):
+    if callable(fold):  # it decides about the nodes of all steps
+        whole = fold_view(whole, fold)
+    elif fold is not False and not manner.whole:
+        if fold in (True, "time") or len(whole.steps) > STEPS_SHOWN:
+            whole = fold_view(whole)
+        if isinstance(fold, str) and fold != "time":
             whole = fold_view(whole, fold)
-        elif fold is not False:
-            whole = fold_view(whole) if fold or len(whole.steps) > STEPS_SHOWN else whole
-            whole = whole if whole.steps else elide(whole)
+        if not whole.steps:
+            whole = elide(whole)
     return manner.shape(whole, asked)
 
 
