@@ -26,7 +26,7 @@ WRITERS = {
     "json": View.to_json,
 }
 
-SIZES = (5, 10, 20)
+SIZES = (7, 14, 28)
 """Steps, doubled: what is done for each of them shows in the differences."""
 
 
@@ -122,12 +122,12 @@ def test_a_thousand_steps_are_less_than_a_megabyte(thousand, style):
     assert len(render(thousand[1], style=style).data.encode()) < 250_000
 
 
-@pytest.mark.parametrize("kind", ["dot", "mermaid", "text"])
+@pytest.mark.parametrize("kind", ["svg", "dot", "mermaid", "text"])
 def test_a_thousand_steps_are_less_than_a_megabyte_in_every_format(thousand, kind):
     assert len(render(thousand[1], format=kind).data.encode()) < 1_000_000
 
 
-@pytest.mark.parametrize("kind", ["svg", "html", "json"])
+@pytest.mark.parametrize("kind", ["html", "json"])
 def test_a_thousand_steps_with_their_numbers_are_less_than_a_megabyte(thousand, kind):
     assert len(render(thousand[0], format=kind, show=("shape", "value", "grad", "local")).data.encode()) < 1_000_000
 
