@@ -219,7 +219,7 @@ def _render_graph(parser: _Parser) -> _Parser:
     group.add_argument("--show", metavar="WHAT", type=_words, default=["shape"], help=_SHOWN)
     group.add_argument("--fold", metavar="WHAT", help=_FOLDS)
     group.add_argument("--detail", metavar="WHAT", default="ops", help=_DETAILS)
-    group.add_argument("--page", metavar="PAGE", help="a4 or slide: fold until the picture is no wider than that")
+    group.add_argument("--page", metavar="PAGE", help="a4 or slide: fold until the picture fits on one")
     group.add_argument("--highlight", metavar="ROUTE", help='light a route, as in "loss->weight_hh_l0 by time"')
     group.add_argument("--backward", action="store_true", help="draw the reverse sweep as well")
     group.add_argument("--flow", metavar="HOW", help="width or color of an edge follows the gradient that it carries")

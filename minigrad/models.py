@@ -244,8 +244,8 @@ def _trained(kind: str, path: Path, shape: dict[str, Any]) -> tuple[Net, str]:
             state = {key: file[key] for key in file.files}
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    except (ValueError, BadZipFile) as error:
-        raise UsageError(f"{path} is no .npz file of arrays: {error}") from None
+    except (ValueError, BadZipFile):  # what NumPy says of it advises to unpickle it
+        raise UsageError(f"{path} is no .npz file of arrays") from None
     first = state.get(f"{kind}.weight_hh_l0")
     if "vocabulary" not in state or first is None or first.ndim != 2:
         raise UsageError(f"{path} holds no trained {kind}: it needs 'vocabulary' and '{kind}.weight_hh_l0'")

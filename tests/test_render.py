@@ -388,3 +388,13 @@ def test_notebooks():
     page = render(tapes.rnn(2), format="html", engine="own")
     framed = page._repr_mimebundle_()["text/html"]
     assert html.unescape(re.search(r'srcdoc="([^"]*)"', framed).group(1)) == page.data
+
+
+def test_ways_back_that_end_together_are_written_from_that_end():
+    """In black and white the ways back are dotted: dots that begin elsewhere would fill the gaps of the others."""
+    picture = render(tapes.lstm(2), backward=True, theme="print").data
+    hidden = re.findall(r'class="e hidden (e-[\d-]+)', picture)
+    ways = dict(re.findall(r'id="back-(e-[\d-]+)" d="(M[^LQA]+)[^"]*" marker-start="url\(#a-backward', picture))
+    from_h0 = [ways[key] for key in hidden if key in ways]
+    assert len(from_h0) == 4
+    assert len(set(from_h0)) == 1

@@ -649,7 +649,7 @@ def _with_words(view: View, said: Said) -> View:
     notes = dict(view.notes)
     for t, steps in frames.items():
         if words := said(steps):
-            notes[t] = f"{notes[t]}   {words}" if t in notes else words
+            notes[t] = f"{notes[t]} · {words}" if t in notes else words
     return replace(view, notes=tuple(sorted(notes.items())))
 
 

@@ -875,13 +875,13 @@ class _Builder:
         for source, values in ways.items():
             (x, y), (w, h) = self.at[source], self.sized[source]
             for j, (carried, ks) in enumerate(values.items()):
-                out = x + w / 2 + _LOOP * (len(values) - j) - 26
-                top = y - h / 2 + h * (j + 0.7) / (2 * len(values) + 0.4)
+                out = x + w / 2 + _LOOP * (len(values) - j) - 20
+                top = y - h / 2 + h * (j + 0.6) / (2 * len(values) + 0.8)
                 for k in ks:
                     e = self.edges[k]
                     (tx, ty), (tw, th) = self.at[e.target], self.sized[e.target]
                     n = entered[e.target] = entered.get(e.target, 0) + 1
-                    low = ty + th / 2 - th * (n - 0.3) / (2 * len(values) + 0.4) if e.target == source else ty
+                    low = ty + th / 2 - th * (n - 0.4) / (2 * len(values) + 0.8) if e.target == source else ty
                     style = e.role if e.role in ("cell", "hidden") else "data"
                     label = pretty(carried) or ""
                     beside = (Words(label, out + 7, (top + low) / 2, SMALL + 1, "oblique", "start", f"w {style}"),)

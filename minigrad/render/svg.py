@@ -105,7 +105,7 @@ def _marker(name: str) -> str:
         size = 13.0 if name == "highway" else 10.0
         return (
             f'<marker id="a-{name}{_OWN}" class="a-{name}" viewBox="0 0 10 8" refX="9.5" refY="4" markerWidth="{size}" '
-            f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto">'
+            f'markerHeight="{size}" markerUnits="userSpaceOnUse" orient="auto-start-reverse">'
             '<path d="M0.5 0.8L9.5 4L0.5 7.2Z"/></marker>'
         )
     size = 12 if name == "route" else 9 if name == "cell" else 7 if not name.startswith("r") else 5.5
@@ -117,10 +117,13 @@ def _marker(name: str) -> str:
 
 
 def _wire(wire: Wire) -> str:
-    d = _path(wire.points, wire.hops) if wire.square else _smooth(wire.points)
+    # ways back that end together are written from that end: their dots then fall on each other, not into the gaps
+    back = wire.key.startswith("back-")
+    points = wire.points[::-1] if back else wire.points
+    d = _path(points, wire.hops) if wire.square else _smooth(points)
     return (
         f'<path class="{" ".join(dict.fromkeys(["e", wire.style, wire.key, *wire.classes]))}" id="{wire.key}" d="{d}"'
-        + (f' marker-end="url(#a-{_arrow(wire.style)}{_OWN})"' if wire.arrow else "")
+        + (f' marker-{"start" if back else "end"}="url(#a-{_arrow(wire.style)}{_OWN})"' if wire.arrow else "")
         + (f"><title>{escape(wire.title)}</title></path>" if wire.title else "/>")
         + (_slashes(wire) if "cut" in wire.style.split() else "")
     )
