@@ -31,7 +31,7 @@ import numpy as np
 
 from minigrad import _core
 from minigrad._core import Node, Opened, Recording, Tape, TensorBase, data_of, result_of, sweep
-from minigrad.backend import host
+from minigrad.backend import array_lane, host
 from minigrad.errors import GraphError, MissingExtraError, ShapeError, UsageError
 from minigrad.files import write_whole
 from minigrad.graph.rounding import noise
@@ -347,7 +347,8 @@ class TimeLedger(Shown):
         """Raise unless a difference is rounding beside the norms of the terms, or that of the gradient itself."""
 
         def gradient(scale: float) -> Array:
-            seeds = [_core.tensor(data_of(ones_like(loss)) * scale) for loss in losses]  # type: ignore[arg-type]
+            values = [data_of(loss) for loss in losses]
+            seeds = [_core.tensor(array_lane(v).xp.full_like(v, scale)) for v in values]
             found = sweep(list(losses), seeds, [self._split.leaf], keep_graph=True)
             return np.zeros(()) if found is None or found[0] is None else self._select(_array(found[0]))
 
