@@ -845,3 +845,70 @@ def test_flows_are_those_of_back_propagation_through_time():
             assert drawn == (size > 0) == (target.step != cut)
         seen.add((target.step, what))
     assert len(seen) == 5 * steps
+
+
+def jogs(scene):
+    """The wires with a short level change between two long level parts: what a reader sees as a kink."""
+    return [
+        wire.key for wire in scene.wires if wire.square
+        for (ax, ay), (bx, by), (cx, cy), (dx, dy) in zip(*(wire.points[k:] for k in range(4)), strict=False)
+        if ay == by and bx == cx and cy == dy and 0 < abs(by - cy) < 6
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_states_run_straight_from_block_to_block(style):
+    tape = recorded("lstm", steps=3, layers=2, bidirectional=True)
+    scene = lay_out(view_of(tape, fold_with=STYLES[style]))
+    assert jogs(scene) == []
+    if style == "unrolled":
+        names = ["layer 0 forward", "layer 0 reverse", "layer 1 forward", "layer 1 reverse"]
+        heights = [{b.y for b in scene.boxes if name in b.words[0].text} for name in names]
+        assert [len(at) for at in heights] == [1, 1, 1, 1]
+        assert len({y for at in heights for y in at}) == 4
+        states = [w for w in scene.wires if w.style in ("cell", "hidden")]
+        assert len(states) == 16 + 4
+        assert all(len({y for _, y in w.points}) == 1 for w in states)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_what_reads_the_highest_layer_stands_above_it(name):
+    view = view_of(recorded(name, steps=3, bidirectional=True), fold_with=past_stacks)
+    scene = lay_out(view)
+    at = {b.key: b for b in scene.boxes}
+    for n in view.nodes:
+        if (n.display_name or "").startswith("logits"):
+            row = next(e.source for e in view.edges if e.target == n.id and e.argument == 0)
+            key = next(m.key for m in view.nodes if m.id == row)
+            box, below = at[f"n-{n.key}"], at[f"n-{key}"]
+            assert box.y < below.y
+            assert abs(box.x - below.x) < (box.width + below.width) / 2 + 40
+
+
+@pytest.mark.parametrize(("name", "style"), [("rnn", "graph"), ("gru", "rolled"), ("lstm", "unrolled")])
+def test_gradients_of_a_fused_layer_run_past_its_parameters(name, style):
+    model = models.build(name, steps=3)
+    with mg.Tape(detail="layers") as tape:
+        loss = model.loss()
+    loss.backward()
+    for show in (("shape",), ("local",)):
+        scene = lay_out(view_of(tape, show=show, fold_with=STYLES[style]), show=show, backward=True)
+        assert any(wire.style == "backward" for wire in scene.wires)
+        assert faults(scene) == []
+
+
+@pytest.mark.parametrize("options", [{"steps": 7, "bidirectional": True}, {"steps": 3, "layers": 2}], ids=str)
+def test_neighbouring_parameter_lines_leave_room_for_what_is_written_there(options):
+    show = ("local", "gain")
+    scene = lay_out(view_of(recorded("lstm", **options), show=show, fold_with=past_stacks), show=show, backward=True)
+    upright = sorted((words.y, words.box[0], words.box[2]) for w in scene.wires for words in w.words if words.turn)
+    beside = [(a, b) for a, b in pairwise(upright) if a[0] == b[0]]
+    assert len(beside) > 50
+    assert all(a[2] <= b[1] + 0.01 for a, b in beside)
+
+
+@pytest.mark.parametrize("show", [("local", "gain"), EVERYTHING], ids="+".join)
+def test_sizes_of_derivatives_stand_clear_of_what_comes_back(tapes, scenes, show):
+    for backward in (False, True):
+        render(tapes["lstm"], style="odyssey", show=show, backward=backward)
+        assert faults(scenes[-1]) == []

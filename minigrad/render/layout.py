@@ -33,7 +33,7 @@ from minigrad.render.labels import (
     symbols,
 )
 from minigrad.render.overlay import APART, overlay
-from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve
+from minigrad.render.plan import RISER, Arrange, Cell, Link, Plan, Problem, solve, spread
 from minigrad.render.scene import SMALL, Box, Frame, Point, Rail, Scene, Wire, Words
 from minigrad.render.text import width
 
@@ -46,6 +46,8 @@ _LONGEST_WORDS = 512.0
 """Pixels that what stands on an edge stays below."""
 _LOOP = 40.0
 """Pixels beside a block for each value that it hands to itself."""
+_JOG = 6.0
+"""Pixels up or down that a wire between two steps does without."""
 _MARGIN = 14.0
 _HEADER = 16.0
 _HEAD = 14.0
@@ -430,7 +432,7 @@ class _Builder:
         self._sort_bands()
         for index in range(len(self.columns)):
             self._plan(index)
-        self._align_bands()
+        self._align()
         self._lift_folds()
         self._gather_corridors()
         self._place_columns(title)
@@ -486,21 +488,28 @@ class _Builder:
             return self._head(rail)[1] + self.spacing.rails
         return self._size(rail)[1] + 10.0
 
-    def _align_bands(self) -> None:
-        """Bring each band to the same height in all steps, and leave room for the states that its first step reads."""
+    def _align(self) -> None:
+        """Bring each band and its blocks to one height in all steps, with room for the states the first step reads."""
         framed = [c for c in self.columns if c.frame]
-        shifts = [0.0] * len(framed)
-        tops = [[0.0] for _ in framed]
+        self.band_y = [0.0]
         states = self._state_room()
-        for b in range(1, len(self.gaps)):
-            place = max(c.plan.bands[b] + shift for c, shift in zip(framed, shifts, strict=True))
-            place = max(place, tops[0][-1] + self.gaps[b - 1] + states[b - 1])
-            shifts = [place - c.plan.bands[b] for c in framed]
-            for top in tops:
-                top.append(place)
-        self.band_y = tops[0] if tops else [0.0]
-        for c, top in zip(framed, tops, strict=True):
-            c.plan = c.plan.stretched(top)
+        for b in range(len(self.gaps)):
+            if b and framed:
+                least = self.band_y[-1] + self.gaps[b - 1] + states[b - 1]
+                levels = [(c, c.plan.bands[b], c.plan.bands[b]) for c in framed]
+                self.band_y.append(_lift_to_one_height(levels, least))
+            rows: list[list[tuple[_Column, int]]] = []  # of each row of blocks in the band
+            for c in framed:
+                end = c.plan.bands[b + 1] if b + 1 < len(self.gaps) else math.inf
+                stand = {
+                    c.plan.rank[k]: k for i, k in c.local.items() if is_block(self.nodes[i]) and not self.nodes[i].span
+                }
+                among = [r for r in sorted(stand) if c.plan.bands[b] <= c.plan.rows[r] < end]
+                for n, r in enumerate(among):
+                    rows[n:] = rows[n:] or [[]]
+                    rows[n].append((c, stand[r]))
+            for row in rows:
+                _lift_to_one_height([(c, c.plan.rows[c.plan.rank[k]], c.plan.centre[k][1]) for c, k in row])
 
     def _state_room(self) -> list[float]:
         """Return how high the first states of each band are, one above the other."""
@@ -529,7 +538,7 @@ class _Builder:
             if levels:
                 lift = sum(levels) / len(levels) - column.plan.centre[0][1]
                 lift = min(max(lift, 0.0), tallest - column.plan.height)
-                column.plan = column.plan.stretched([b + lift for b in column.plan.bands])
+                column.plan = column.plan.lifted([(0.0, lift)])
 
     def _gather_corridors(self) -> None:
         """Find what runs between columns; corridor k lies to the left of column k."""
@@ -1141,6 +1150,7 @@ class _Builder:
             right = left + self._corridor_width(index)
             ends: _Ends = {}
             for run in runs:
+                self._snap(run)
                 across = (self._start_y(run), self._end_y(run))
                 ends.setdefault(run.wire, []).append(across[::-1] if run.leftward else across)
             movers = [w for w, spans in ends.items() if any(abs(a - b) > 0.5 for a, b in spans)]
@@ -1185,6 +1195,12 @@ class _Builder:
             return self.far_y + 12.0 * self.far_lane[run.source]
         return self.base - run.y
 
+    def _snap(self, run: _Run) -> None:
+        """Let a wire that would jog by a few pixels meet the side of its box a little higher or lower instead."""
+        start = self._start_y(run)
+        if run.side and not run.leaving and abs(start - self._end_y(run)) <= _JOG:
+            run.y = self.base - start
+
     def _run_style(self, run: _Run) -> str:
         if not run.ends:
             return "data"
@@ -1226,7 +1242,8 @@ class _Builder:
             right, x, y, top = self.exit[run.source, run.leftward]
             wires = self.fold_wires.get(run.source, [])
             if len(wires) > 1:
-                y += 24.0 * (wires.index(run.carried) - (len(wires) - 1) / 2)
+                apart = spread(self.sized[run.source][1], len(wires))
+                y += apart * (wires.index(run.carried) - (len(wires) - 1) / 2)
             return [(x, y)] if right else [(x, top), (x, y)]
         box = next(b for b in self.scene.boxes if b.key == f"n-{self.keys[run.source]}")
         return [(box.x + box.width / 2, box.y)]
@@ -1339,6 +1356,14 @@ class _Run:
         return self.leaving or not (
             self.over or self.leftward or self.origin == self.index - 1 or (self.origin == -1 and self.index == 0)
         )
+
+
+def _lift_to_one_height(levels: Sequence[tuple[_Column, float, float]], least: float = 0.0) -> float:
+    """Lift what begins at a height of each column until all places named stand as high as the highest; return that."""
+    place = max(least, *(y for *_, y in levels))
+    for column, begin, y in levels:
+        column.plan = column.plan.lifted([(begin, place - y)])
+    return place
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -256,7 +256,11 @@ class _Odyssey:
         self.y_i = self.y_c + self.R + max(_tall(*self.ramp), 16.0) + _GAP + ROUND
         below = [measure(self.peeps["i"])[1] + 14.0 + self.dip] if "i" in self.gates else []
         if "f" in block:
-            below.append(ROUND + max(_tall(*self.f_out), 20.0) + 8.0 + (30.0 if "gates" in block else 0.0))
+            room = max(_tall(*self.f_out), 20.0) + 8.0
+            if self.product and self.f_out[1]:  # both stand right of the forget gate's line, one below the other
+                spare = r - ROUND if self.coupled("f") else 0.0  # a small circle stands for it
+                room = max(room, measure(self.product)[1] + measure(self.f_out[1])[1] + 4.0 - 2.0 * ROUND - spare)
+            below.append(ROUND + room + (30.0 if "gates" in block else 0.0))
         self.y_i = max([self.y_i, *(self.y_c + b + r + 4.0 for b in below)])
         self.y_low = self.y_i + ROUND + 12.0 + measure(self.halved)[1]
         if "ig" in block:

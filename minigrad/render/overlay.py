@@ -106,6 +106,9 @@ def beside(points: Sequence[Point], by: float, square: bool = True) -> list[Poin
     clean = [p for k, p in enumerate(points) if not k or math.dist(p, points[k - 1]) > 0.05]
     if len(clean) < 2:
         return list(points)
+    for tip, corner in ((0, 1), (-1, -2)) if not square else ():  # a bend at the very box: beside it none fits
+        if len(clean) > 2 and math.dist(clean[tip], clean[corner]) < by:
+            del clean[corner]
     normals = []
     for (ax, ay), (bx, by_) in pairwise(clean):
         length = math.hypot(bx - ax, by_ - ay)

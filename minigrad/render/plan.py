@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 RISER = 7.0
@@ -18,6 +18,11 @@ TAP = 12.0
 _PAD = 4.0
 _PAD_LINE = 3.0
 _LANE = 8.0
+
+
+def spread(height: float, count: int) -> float:
+    """Return how far apart wires meet the side of a box: two states that stand before a block reach it straight."""
+    return min(36.0, (height - 8.0) / max(count - 1, 1))
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,17 @@ class Plan:
     exits: dict[tuple[int, bool], tuple[bool, float]]
     bands: tuple[float, ...] = ()
     """Where the gap below each band begins."""
+    rows: tuple[float, ...] = ()
+    """Where each rank begins."""
     who: str = "own"
 
-    def stretched(self, bands: Sequence[float]) -> Plan:
-        """Return the plan with its bands moved up to these heights; what leads from one to the next grows longer."""
-        shifts = [new - old for new, old in zip(bands, self.bands, strict=True)]
-        if not any(shifts):
+    def lifted(self, lifts: Sequence[tuple[float, float]]) -> Plan:
+        """Return the plan with all at or above each height moved up by so much; what leads there grows longer."""
+        if not any(by for _, by in lifts):
             return self
 
         def up(y: float) -> float:
-            return y + max((s for old, s in zip(self.bands, shifts, strict=True) if y >= old - 0.01), default=0.0)
+            return y + max((by for height, by in lifts if y >= height - 0.01), default=0.0)
 
         def line(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
             return [(x, up(y)) for x, y in points]
@@ -105,7 +111,8 @@ class Plan:
             entries={k: (side, up(y), x) for k, (side, y, x) in self.entries.items()},
             tops={k: line(way) for k, way in self.tops.items()},
             exits={k: (side, up(y)) for k, (side, y) in self.exits.items()},
-            bands=tuple(bands),
+            bands=tuple(map(up, self.bands)),
+            rows=tuple(map(up, self.rows)),
         )
 
 
@@ -152,7 +159,8 @@ def solve(problem: Problem, arrange: Arrange | None = None) -> Plan:
     chains, label_item = _cut_links(problem, rank, base, layers)
     riser_chain = {}
     for target, count, pitch, band in problem.risers:
-        chain = [layers.add(r, max(count - 1, 0) * pitch, 0.0, _PAD) for r in range(base[band], rank[target])]
+        wide, pad = max(count - 1, 0) * pitch, max(_PAD, pitch / 2)  # what is written beside them needs the room
+        chain = [layers.add(r, wide, 0.0, pad) for r in range(base[band], rank[target])]
         riser_chain[target] = chain
         _tie(layers, [*chain, target], 12.0)
     top_chain = {}
@@ -418,7 +426,10 @@ def _finish(
     for target, chain in riser_chain.items():
         if chain:
             bend[chain[-1], target] = offset["riser", target, target]
-    x = _coordinates(layers, bend, guess)
+    fed = {link.target for link in problem.links}
+    banded = {target for target, _, _, band in problem.risers if band}
+    climbers = {target: chain[-1] for target, chain in riser_chain.items() if chain and target in fed & banded}
+    x = _coordinates(layers, bend, guess, climbers)
     for target, chain in riser_chain.items():
         port = x[target] + offset["riser", target, target]
         place = _straighten(layers, order, x, chain, [port])
@@ -508,7 +519,7 @@ def _finish(
     for w, t, _, right in problem.entries:
         if (w, t, right) in beside:
             others = [v for v, u, r in beside if u == t and r == right]
-            room = min(24.0, (problem.cells[t].height - 8) / max(len(others) - 1, 1))
+            room = spread(problem.cells[t].height, len(others))
             shift = room * (others.index(w) - (len(others) - 1) / 2)
             half = problem.cells[t].width / 2
             entries[w, t] = (True, centre[t][1] - shift, x[t] + (half if right else -half))
@@ -527,10 +538,12 @@ def _finish(
         else:
             above[rank[i]] = above.get(rank[i], 0) + 1
             exits[i, leftwards] = (False, high[rank[i]] + 2.0 + 5.0 * above[rank[i]])
-    return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, tuple(bands), who)
+    return Plan(width, y, centre, rank, routes, labels, risers, entries, tops, exits, tuple(bands), tuple(low), who)
 
 
-def _coordinates(layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None) -> list[float]:
+def _coordinates(
+    layers: Layers, bend: dict[tuple[int, int], float], guess: Sequence[float] | None, climbers: Mapping[int, int]
+) -> list[float]:
     x = [0.0] * len(layers.row)
     for row in layers.rows:
         at = 0.0
@@ -547,7 +560,8 @@ def _coordinates(layers: Layers, bend: dict[tuple[int, int], float], guess: Sequ
     for a, b, weight in layers.links:
         d = bend.get((a, b), 0.0)
         up[a].append((b, weight, d))
-        down[b].append((a, weight, -d))
+        # what climbs from a higher rail can do so anywhere: it follows its box, and holds it back like any line
+        down[b].append((a, 1.0 if climbers.get(b) == a else weight, -d))
     rounds = 16 if len(x) < 2000 else 4
     for turn in range(rounds):
         late = turn >= rounds - 5
