@@ -580,6 +580,9 @@ def test_a_page_folds_no_more_than_it_must(tapes):
     gru = render(recorded("gru", steps=3), page="a4").data  # a single step as one node leaves room for two
     assert re.findall(r">(t = [^<]*)<", gru) == ["t = 0", "t = 1", "t = 2"]
     assert gru.count("ℒ</text>") == 2
+    long = render(recorded("lstm", steps=7), page="a4").data  # gates are folded before the last step and its loss are
+    assert re.findall(r">(t = [^<]*)<", long) == ["t = 0", "t = 1 … 5", "t = 6"]
+    assert long.count("ℒ</text>") == 2
 
 
 def test_what_cannot_fit_is_an_error(tapes, tmp_path):

@@ -14,6 +14,8 @@ PAGES = {"a4": (1123, 794), "slide": (1280, 720)}
 """Pixels across and down: an A4 sheet on its side, at 96 to the inch, and a slide of 16 : 9."""
 _SMALLEST = 0.88
 """How small a picture may be drawn of which nothing more can be folded: its letters then have 7.5 pixels."""
+_FEWEST_STEPS = 2
+"""The first step and the last one, so that the end of a route, its loss and what is cut before it are never folded."""
 _MOST_STEPS = 16
 """Steps that are tried side by side on a page: not even blocks of a single letter leave room for more."""
 
@@ -107,11 +109,11 @@ class Fit:
                 found = self.spaced(level.view(whole))
                 if found is not None:
                     return found
-            if not level.timed or count < 2:
-                continue
-            found = self._longest(level, whole, min(max(count - level.elided, 1), _MOST_STEPS))
-            if found is not None:
-                return found
+            most_kept = min(count - level.elided, _MOST_STEPS)
+            if level.timed and most_kept >= _FEWEST_STEPS:
+                found = self._longest(level, whole, most_kept)
+                if found is not None:
+                    return found
         return self.shrunk(tries[-1].view(whole), FLAT)
 
     def shrunk(self, view: View, spacing: Spacing) -> Found | None:
@@ -123,11 +125,11 @@ class Fit:
 
     def _longest(self, level: Level, whole: Whole, most: int) -> Found | None:
         """Return as many steps of a level as fit; a picture with more of them is wider and never lower."""
-        found = level.view(whole, 1)
+        found = level.view(whole, _FEWEST_STEPS)
         spacing = next((spacing for spacing in (TIGHT, FLAT) if self._fits(found, spacing)), None)
         if spacing is None:
             return None
-        low, high = 1, most
+        low, high = _FEWEST_STEPS, most
         while low < high:
             kept = (low + high + 1) // 2
             view = level.view(whole, kept)
