@@ -162,8 +162,12 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share."""
-    return "" if share is None else f"{100 * share:.1f} %"
+    """Write a share, without a sign where nothing is left of it.
+
+    >>> percent(0.125), percent(-0.5), percent(-1e-9)
+    ('12.5 %', '-50.0 %', '0.0 %')
+    """
+    return "" if share is None else f"{round(100 * share, 1) + 0.0:.1f} %"
 
 
 def counted(count: int, word: str) -> str:

@@ -771,7 +771,7 @@ def _route(block: Block, edge: ViewEdge, target: ViewNode, home: str, step: str,
     if target.op == "mul" and untimed(target.scope) == block.unit.path:
         return f"⊙ {'f' if cell else 'z'}{step} to {state}{step}"
     if target.op == "add" and cell:
-        return f"+ to c{step}"
+        return f"to c{step}"
     return f"U to h{step}" if linear and untimed(target.scope) == block.unit.path else ""
 
 
